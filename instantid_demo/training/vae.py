@@ -118,16 +118,16 @@ def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny
     began, saved = time.monotonic() - spent, time.monotonic()
     while (elapsed := time.monotonic() - began) < 60 * recipe.minutes:
         progress = elapsed / (60 * recipe.minutes)
-        rate = min(1.0, samples / 1000) * 0.5 * (1 + np.cos(np.pi * progress)) + 0.01
+        rate = float(min(1.0, samples / 1000) * 0.5 * (1 + np.cos(np.pi * progress)) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate
         real = crop(pictures[draw.integers(len(pictures), size=recipe.batch)], 128, draw)
         judged = progress > recipe.adversarial_from
         with torch.autocast("cpu", torch.bfloat16):
-            latents = vae.encoder((real + 1) / 2)
+            latents = vae.encoder(real)
             spread = latents.float().transpose(0, 1).flatten(1)
             noisy = latents + recipe.latent_noise * torch.randn_like(latents)
-            made = vae.decoder(noisy) * 1.0
+            made = vae.decoder(noisy)
             features = feature_distance(judge, made, real)
         made = made.float()
         pixel = F.l1_loss(made, real)

@@ -1,0 +1,145 @@
+"""What looks at decoded pictures during training and sends gradients back: the recogniser and a keypoint reader."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
+from instantid_demo.faces.offline import CHIP_KEYPOINTS
+from instantid_demo.training.pool import RESOLUTION, Pool
+
+log = logging.getLogger(__name__)
+
+_DEPTHS = (0, 3, 7, 10)
+"""Activations compared for the look: from edges to parts of a face."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Losses of a batch of decoded pictures, each `(n,)`.
+
+    Attributes:
+        likeness: 1 - cosine between the picture's embedding and its person's.
+        confusion: Cross-entropy of finding the person among all training persons (temperature 0.1).
+        look: Distance of the recogniser's activations to those of the real picture.
+        cosine: The cosine itself, without gradient.
+    """
+
+    likeness: Tensor
+    confusion: Tensor
+    look: Tensor
+    cosine: Tensor
+
+
+class Recogniser(nn.Module):
+    """dlib's network behind a differentiable alignment by the known keypoints."""
+
+    def __init__(self, centre: np.ndarray, persons: np.ndarray) -> None:
+        super().__init__()
+        self.net = DlibResNet.pretrained().to(memory_format=torch.channels_last)
+        self.register_buffer("centre", torch.from_numpy(centre))
+        self.register_buffer("persons", torch.from_numpy(persons))
+
+    def forward(self, made: Tensor, real: Tensor, keypoints: Tensor, person: Tensor) -> Verdict:
+        """Judges pictures `(n, 3, h, w)` in -1..1 with keypoints `(n, 5, 2)` in pixels; `person` indexes `persons`."""
+        chips = align_tensor(torch.cat([made, real]), keypoints.repeat(2, 1, 1))
+        chips = ((chips + 1) * 127.5).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            targets = self.net.features(chips[len(made) :])
+        found = self.net.features(chips[: len(made)])
+        look = made.new_zeros(len(made))
+        for depth in _DEPTHS:
+            scale = targets[depth].float().abs().mean() + 1e-6
+            look = look + (found[depth].float() - targets[depth].float()).abs().mean((1, 2, 3)) / scale
+        embedding = F.normalize(self.net.embed(found[-1]).float() - self.centre, dim=-1)
+        cosines = embedding @ self.persons.T
+        cosine = cosines.gather(1, person[:, None])[:, 0]
+        confusion = F.cross_entropy(cosines / 0.1, person, reduction="none")
+        return Verdict(1 - cosine, confusion, look / len(_DEPTHS), cosine.detach())
+
+
+def align_tensor(pictures: Tensor, keypoints: Tensor) -> Tensor:
+    """Face chips `(n, 3, 150, 150)`: the least-squares similarity of `faces.offline.align`, differentiable in the picture."""
+    target = torch.as_tensor(np.asarray(CHIP_KEYPOINTS), dtype=torch.float32) * CHIP_SIZE
+    source_mean, target_mean = keypoints.mean(1, keepdim=True), target.mean(0)
+    source, wanted = keypoints - source_mean, target - target_mean
+    # Chip -> picture: p = A (c - target_mean) + source_mean with A = [[a, -b], [b, a]].
+    norm = wanted.square().sum()
+    a = (wanted * source).sum((1, 2)) / norm
+    b = (wanted[:, 0] * source[..., 1] - wanted[:, 1] * source[..., 0]).sum(1) / norm
+    matrix = torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], 1)
+    grid = torch.stack(torch.meshgrid(torch.arange(CHIP_SIZE), torch.arange(CHIP_SIZE), indexing="xy"), -1).float()
+    points = (grid - target_mean).view(1, -1, 2) @ matrix.transpose(1, 2) + source_mean
+    size = torch.tensor([pictures.shape[3], pictures.shape[2]], dtype=torch.float32)
+    normalised = (2 * points + 1) / size - 1
+    grid = normalised.view(len(pictures), CHIP_SIZE, CHIP_SIZE, 2)
+    return F.grid_sample(pictures.float(), grid, align_corners=False, padding_mode="border")
+
+
+class KeypointReader(nn.Module):
+    """A small network that reads the five keypoints off a picture, trained on the pool's own pictures."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+
+        def layer(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+            convolution = nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation)
+            return nn.Sequential(convolution, nn.GroupNorm(8, outputs), nn.SiLU())
+
+        self.layers = nn.Sequential(
+            layer(3, width, 2),
+            layer(width, 2 * width, 2),
+            layer(2 * width, 2 * width),
+            layer(2 * width, 2 * width, dilation=2),
+            layer(2 * width, 2 * width, dilation=4),
+            layer(2 * width, 2 * width, dilation=2),
+            nn.Conv2d(2 * width, 5, 1),
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Pictures `(n, 3, 128, 128)` in -1..1 -> keypoints `(n, 5, 2)` in pixels (soft-argmax of heat maps)."""
+        heat = self.layers(pictures.to(memory_format=torch.channels_last)).float()
+        side = heat.shape[-1]
+        weights = heat.flatten(2).softmax(-1).view_as(heat)
+        axis = (torch.arange(side, dtype=torch.float32) + 0.5) * (RESOLUTION / side) - 0.5
+        return torch.stack([(weights.sum(2) * axis).sum(-1), (weights.sum(3) * axis).sum(-1)], -1)
+
+
+def keypoint_error(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean distance in units of the eye distance, `(n,)`."""
+    eyes = (wanted[:, 0] - wanted[:, 1]).norm(dim=-1).clamp(min=8)
+    return (found - wanted).norm(dim=-1).mean(1) / eyes
+
+
+def train_reader(pool: Pool, file: Path, minutes: float, batch: int = 48, seed: int = 1) -> KeypointReader:
+    """Trains the keypoint reader, or reads it from `file`; it comes back frozen."""
+    reader = KeypointReader().to(memory_format=torch.channels_last)
+    if file.exists():
+        reader.load_state_dict(torch.load(file, weights_only=True))
+        return reader.eval().requires_grad_(False)
+    draw = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.01)
+    began, step = time.monotonic(), 0
+    while (share := (time.monotonic() - began) / (60 * minutes)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1, step / 50) * (0.5 + 0.5 * np.cos(np.pi * share))
+        rows = np.sort(draw.integers(len(pool), size=batch))
+        pictures = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pictures = pictures + 0.1 * torch.rand(()) * torch.randn_like(pictures)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = reader(pictures)
+        error = keypoint_error(found, torch.from_numpy(pool.keypoints[rows])).mean()
+        optimizer.zero_grad(set_to_none=True)
+        error.backward()
+        optimizer.step()
+        step += 1
+        if step % 50 == 0:
+            log.info("keypoint reader step %d, error %.4f eye distances", step, error.item())
+    torch.save(reader.state_dict(), file)
+    return reader.eval().requires_grad_(False)
