@@ -60,5 +60,5 @@ def test_own_styles_add_and_replace(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["nonsense", "[]", '{"name": "x"}', '{"name": "x", "prompt": "no place for it"}'])
 def test_broken_preset_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "broken.json").write_text(text)
-    with pytest.raises(RequestError, match="broken.json"):
+    with pytest.raises(RequestError, match=r"broken\.json"):
         styles.load((tmp_path,))
