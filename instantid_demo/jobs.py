@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from instantid_demo.request import RequestError
 
 
-class Cancelled(Exception):
+class Cancelled(Exception):  # noqa: N818 - not an error
     """The job's owner took it back; nothing went wrong."""
 
 
-class QueueFull(RequestError):
+class QueueFullError(RequestError):
     """No room to wait; the user may try again."""
 
 
@@ -64,19 +64,20 @@ class Line:
         """Waits for the job's turn and holds it; `told` hears how many jobs are before it, at each change.
 
         Raises:
-            QueueFull: too many wait already.
+            QueueFullError: too many wait already.
             Cancelled: the job was taken back while it waited.
         """
         with self._changed:
             if len(self._jobs) > self._places:
-                raise QueueFull(f"{self._places} requests are waiting already: please try again in a minute.")
+                raise QueueFullError(f"{self._places} requests are waiting already: please try again in a minute.")
             self._jobs.append(job)
             job._wake = self._wake
         try:
             before = -1
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: job.cancelled or self._jobs.index(job) != before)
+                    while not job.cancelled and self._jobs.index(job) == before:
+                        self._changed.wait()
                     before = self._jobs.index(job)
                 job.check()
                 if before == 0:

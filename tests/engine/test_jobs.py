@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from instantid_demo.jobs import Cancelled, Job, Line, QueueFull
+from instantid_demo.jobs import Cancelled, Job, Line, QueueFullError
 
 PATIENCE = 20
 """Seconds after which a hanging test fails."""
@@ -15,7 +15,7 @@ class Visitor:
 
     def __init__(self, line: Line) -> None:
         self.job, self.places = Job(), []
-        self.there, self.heard, self.go = threading.Event(), threading.Event(), threading.Event()
+        self.there, self.go, self.heard = threading.Event(), threading.Event(), threading.Semaphore(0)
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._visit, args=(line,), daemon=True)
         self.thread.start()
@@ -30,7 +30,7 @@ class Visitor:
 
     def _told(self, before: int) -> None:
         self.places.append(before)
-        self.heard.set()
+        self.heard.release()
 
     def leave(self) -> None:
         self.go.set()
@@ -42,14 +42,16 @@ def test_one_at_a_time_in_order_with_places() -> None:
     first = Visitor(line)
     assert first.there.wait(PATIENCE)
     second = Visitor(line)
-    assert second.heard.wait(PATIENCE)
+    assert second.heard.acquire(timeout=PATIENCE)
     third = Visitor(line)
-    assert third.heard.wait(PATIENCE)
+    assert third.heard.acquire(timeout=PATIENCE)
     assert not second.there.is_set()
     assert not third.there.is_set()
-    for visitor, following in ((first, second), (second, third)):
-        visitor.leave()
-        assert following.there.wait(PATIENCE)
+    first.leave()
+    assert second.there.wait(PATIENCE)
+    assert third.heard.acquire(timeout=PATIENCE)
+    second.leave()
+    assert third.there.wait(PATIENCE)
     third.leave()
     assert (first.places, second.places, third.places) == ([], [1], [2, 1])
     assert len(line) == 0
@@ -60,8 +62,8 @@ def test_a_full_line_refuses() -> None:
     running = Visitor(line)
     assert running.there.wait(PATIENCE)
     waiting = Visitor(line)
-    assert waiting.heard.wait(PATIENCE)
-    with pytest.raises(QueueFull, match="1 requests are waiting"), line.turn(Job(), lambda _: None):
+    assert waiting.heard.acquire(timeout=PATIENCE)
+    with pytest.raises(QueueFullError, match="1 requests are waiting"), line.turn(Job(), lambda _: None):
         pass
     assert len(line) == 2
     running.leave()
@@ -74,7 +76,7 @@ def test_cancelling_while_waiting_frees_the_place_and_nobody_else() -> None:
     running = Visitor(line)
     assert running.there.wait(PATIENCE)
     waiting = Visitor(line)
-    assert waiting.heard.wait(PATIENCE)
+    assert waiting.heard.acquire(timeout=PATIENCE)
     waiting.job.cancel()
     waiting.thread.join(PATIENCE)
     assert isinstance(waiting.error, Cancelled)
