@@ -1,0 +1,119 @@
+"""What Quality, Fast and Draft mean for each kind of model: steps, guidance, scheduler, few-step LoRA, size.
+
+Pocket's own numbers stand in its folder (`pocket.json`), where the training that measured them writes them:
+
+    {"size": 128, "presets": {"quality": {"steps": 20, "guidance": 3.0, "scheduler": "euler"}, "fast": {…}, "draft": {…}},
+     "identity_unit": 1.0, "adapter_unit": 1.0}
+
+A preset may name a LoRA file of that folder (`"lora": "few-step.safetensors"`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from instantid_demo.request import Quality, RequestError, Scheduler
+
+Family = Literal["pocket", "sdxl", "sd15"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a quality preset samples."""
+
+    steps: int
+    guidance: float
+    scheduler: Scheduler
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """More settings of the scheduler."""
+    lora: str | None = None
+    """Few-step LoRA: a name in the catalogue of models, or a file of the model's folder."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a model does where the request leaves it open."""
+
+    width: int
+    height: int
+    recipes: Mapping[Quality, Recipe]
+    without_lora: Mapping[Quality, Recipe] = field(default_factory=dict)
+    """What serves where the few-step LoRA is not downloaded."""
+    identity_unit: float = 1.0
+    """IdentityNet's strength in the network for a requested 1.0."""
+    adapter_unit: float = 1.0
+    """The adapter's strength in the network for a requested 1.0."""
+    saved_side: int = 0
+    """Shortest side of saved pictures: smaller ones are enlarged so that the watermark fits; 0: as they are."""
+
+
+# 896×1152 instead of 1024×1024: SDXL has learned stock photo agencies' watermarks at that size. Guidance 5 is the
+# original's; above it InstantID burns. Few-step LoRAs were distilled with guidance, so they run without it.
+_LIGHTNING = {"timestep_spacing": "trailing"}
+SDXL = Defaults(
+    896,
+    1152,
+    {
+        "quality": Recipe(30, 5.0, "euler"),
+        "fast": Recipe(4, 1.0, "euler", _LIGHTNING, lora="lightning"),
+        "draft": Recipe(2, 1.0, "euler", _LIGHTNING, lora="lightning-2"),
+    },
+    {"fast": Recipe(15, 4.0, "dpmpp_2m_karras"), "draft": Recipe(8, 3.0, "dpmpp_2m_karras")},
+)
+SD15 = Defaults(
+    512,
+    640,
+    {
+        "quality": Recipe(30, 5.0, "euler"),
+        "fast": Recipe(6, 1.0, "lcm", lora="lcm-sd15"),
+        "draft": Recipe(4, 1.0, "lcm", lora="lcm-sd15"),
+    },
+    {"fast": Recipe(15, 4.0, "dpmpp_2m_karras"), "draft": Recipe(8, 3.0, "dpmpp_2m_karras")},
+)
+POCKET = Defaults(
+    128,
+    128,
+    {
+        "quality": Recipe(20, 3.0, "euler"),
+        "fast": Recipe(10, 2.5, "euler"),
+        "draft": Recipe(5, 2.0, "euler"),
+    },
+    saved_side=256,
+)
+
+
+@lru_cache(maxsize=8)
+def pocket(folder: Path) -> Defaults:
+    """The embedded model's defaults from its `pocket.json`; built-in ones where that file is missing.
+
+    Raises:
+        RequestError: the file is damaged.
+    """
+    file = folder / "pocket.json"
+    if not file.is_file():
+        return POCKET
+    try:
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        size = int(entry.get("size", POCKET.width))
+        recipes = {name: Recipe(**recipe) for name, recipe in entry.get("presets", {}).items()}
+        return Defaults(
+            size,
+            size,
+            {**POCKET.recipes, **recipes},
+            {name: recipe for name, recipe in POCKET.recipes.items() if name in recipes and recipes[name].lora},
+            identity_unit=float(entry.get("identity_unit", 1.0)),
+            adapter_unit=float(entry.get("adapter_unit", 1.0)),
+            saved_side=int(entry.get("saved_side", POCKET.saved_side)),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RequestError(f"{file} is damaged: get the program again, or another model.") from error
+
+
+def of(family: Family, folder: Path | None = None) -> Defaults:
+    """The defaults of a family; `folder` is where a Pocket-like model keeps its own."""
+    if family == "pocket":
+        return POCKET if folder is None else pocket(folder)
+    return SDXL if family == "sdxl" else SD15
