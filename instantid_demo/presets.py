@@ -2,8 +2,8 @@
 
 Pocket's own numbers stand in its folder (`pocket.json`), where the training that measured them writes them:
 
-    {"size": 128, "presets": {"quality": {"steps": 20, "guidance": 3.0, "scheduler": "euler"}, "fast": {…}, "draft": {…}},
-     "identity_unit": 1.0, "adapter_unit": 1.0}
+    {"size": 128, "identity_unit": 1.0, "adapter_unit": 1.0,
+     "presets": {"quality": {"steps": 20, "guidance": 3.0, "scheduler": "euler"}, "fast": {…}, "draft": {…}}}
 
 A preset may name a LoRA file of that folder (`"lora": "few-step.safetensors"`).
 """
@@ -46,8 +46,6 @@ class Defaults:
     """IdentityNet's strength in the network for a requested 1.0."""
     adapter_unit: float = 1.0
     """The adapter's strength in the network for a requested 1.0."""
-    saved_side: int = 0
-    """Shortest side of saved pictures: smaller ones are enlarged so that the watermark fits; 0: as they are."""
 
 
 # 896×1152 instead of 1024×1024: SDXL has learned stock photo agencies' watermarks at that size. Guidance 5 is the
@@ -81,7 +79,6 @@ POCKET = Defaults(
         "fast": Recipe(10, 2.5, "euler"),
         "draft": Recipe(5, 2.0, "euler"),
     },
-    saved_side=256,
 )
 
 
@@ -106,7 +103,6 @@ def pocket(folder: Path) -> Defaults:
             {name: recipe for name, recipe in POCKET.recipes.items() if name in recipes and recipes[name].lora},
             identity_unit=float(entry.get("identity_unit", 1.0)),
             adapter_unit=float(entry.get("adapter_unit", 1.0)),
-            saved_side=int(entry.get("saved_side", POCKET.saved_side)),
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"{file} is damaged: get the program again, or another model.") from error
