@@ -26,7 +26,7 @@ class MuonAndAdamW:
         self._parameters = matrices
         self._views = [nn.Parameter(_matrix(p.data)) for p in matrices]
         self.muon = torch.optim.Muon(
-            self._views, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            self._views, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw", ns_steps=3
         )
         self.adamw = torch.optim.AdamW(others, lr=0.6 * learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in (self.muon, self.adamw)]
