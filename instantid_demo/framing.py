@@ -87,7 +87,7 @@ def region_mask(region: Region, width: int, height: int) -> np.ndarray:
 
 
 def box_mask(box: Box, width: int, height: int) -> np.ndarray:
-    """`(height, width)` float32, 1 in the box, which is cut at the canvas' border (the original lets it wrap around)."""
+    """`(height, width)` float32, 1 in the box, which is cut at the border (the original wraps it around)."""
     x0, y0, x1, y1 = (round(value) for value in box)
     mask = np.zeros((height, width), np.float32)
     mask[max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] = 1

@@ -1,0 +1,113 @@
+"""One model in memory: its pipelines, its face analyser, and how lean it runs."""
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from instantid_demo.method import loading
+from instantid_demo.method.identity_net import ControlNet
+from instantid_demo.presets import Defaults, of
+from instantid_demo.preview import Previewer
+from instantid_demo.request import ControlKind, RequestError
+from instantid_demo.settings import Settings
+from instantid_demo.sources import Source
+
+Say = Callable[[str], None]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LEANER = {"none": "model", "model": "sequential"}
+
+
+class Loaded:
+    """The networks of one model. Only the engine's running job touches them."""
+
+    def __init__(self, source: Source, settings: Settings, say: Say) -> None:
+        """Reads everything from disk; `say` hears a sentence per part."""
+        self.source, self._settings = source, settings
+        self.device = loading.choose_device(None if settings.device == "auto" else settings.device)
+        self.defaults: Defaults = of(source.family, source.folder)
+        say(f"Loading {source.label} …")
+        self._text = loading.load_pipeline(
+            source.base,
+            source.identity_net,
+            source.adapter,
+            dtype=DTYPES.get(settings.dtype),
+            device=self.device,
+            offload=settings.offload,
+        )
+        self.scheduler_config = self._text.scheduler.config
+        self.previewer = Previewer(self._text.vae)
+        self._extra: dict[ControlKind, Any] = {}
+        self._offload = settings.offload
+        self.batch = 4
+        """Pictures denoised together."""
+
+    def pipeline(self, task: str, kinds: Sequence[ControlKind] = (), say: Say = lambda _: None) -> Any:
+        """The pipeline for a task (`text`, `image`, `inpaint`) with IdentityNet and these extra ControlNets.
+
+        Raises:
+            RequestError: this model has no such ControlNet here.
+        """
+        pipe = self._text
+        if kinds:
+            nets = [self._text.controlnets[0], *(self._control(kind, say) for kind in kinds)]
+            pipe = type(pipe).of(pipe, controlnet=nets)
+        return {"text": pipe.text_to_image, "image": pipe.image_to_image, "inpaint": pipe.inpaint}[task]()
+
+    @property
+    def text(self) -> Any:
+        """The text-to-image pipeline with IdentityNet alone."""
+        return self._text
+
+    def lean(self) -> str | None:
+        """Goes to the next leaner way of running; returns how in words, or None where there is none."""
+        free_memory()
+        vae = self._text.vae
+        if self.device.type == "cuda" and self._offload != "sequential":
+            self._offload = LEANER.get(self._offload, "model")
+            loading.place_pipeline(self._text, self.device, self._offload)  # type: ignore[arg-type]
+            self.batch = 1
+            return "parts of the model wait in main memory"
+        if self.batch > 1 or not getattr(vae, "use_tiling", True):
+            self.batch = 1
+            if hasattr(vae, "enable_tiling"):
+                vae.enable_tiling()
+            return "one picture at a time, decoded in tiles"
+        return None
+
+    def _control(self, kind: ControlKind, say: Say) -> Any:
+        if kind not in self._extra:
+            folder = self.source.controls.get(kind)
+            if folder is None:
+                raise RequestError(
+                    f"{self.source.label} has no {kind} ControlNet here: "
+                    + (
+                        "Pocket comes without it."
+                        if self.source.family == "pocket"
+                        else f"run `python -m instantid_demo download control-{kind}` first."
+                    )
+                )
+            say(f"Loading the {kind} ControlNet …")
+            like = self._text.unet
+            self._extra[kind] = loading.load_controlnet(folder, ControlNet, dtype=like.dtype).to(self.device)
+        return self._extra[kind]
+
+
+def free_memory() -> None:
+    """Returns unused memory to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the device or the machine has too little memory."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in words for sign in ("out of memory", "can't allocate memory", "not enough memory")
+    )

@@ -1,0 +1,179 @@
+"""What a model's name means: which folders and files it is made of, and which model is chosen where none is named."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from instantid_demo.method import checkpoints
+from instantid_demo.presets import Family
+from instantid_demo.request import ControlKind, RequestError
+from instantid_demo.settings import Settings
+
+Recogniser = Literal["dlib", "antelopev2"]
+RECOGNISERS: dict[int, Recogniser] = {128: "dlib", 512: "antelopev2"}
+"""Face recogniser by the width of the embedding that an adapter takes."""
+IDENTITY_FOLDERS = ("ControlNetModel", "IdentityNet")
+ADAPTER_FILES = ("image_adapter.safetensors", "ip-adapter.safetensors", "ip-adapter.bin")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The parts of one model."""
+
+    name: str
+    """As a request names it."""
+    label: str
+    """As the page and the metadata name it."""
+    family: Family
+    base: Path
+    identity_net: Path
+    adapter: Path
+    recogniser: Recogniser
+    embedding_dim: int
+    controls: Mapping[ControlKind, Path] = field(default_factory=dict)
+    """Extra ControlNets that are here."""
+    architecture: str = "sdxl"
+
+    @property
+    def folder(self) -> Path | None:
+        """The model's folder, where its own defaults may lie."""
+        return self.base if self.base.is_dir() else None
+
+
+def choose(settings: Settings) -> str:
+    """The model of a request that names none: the host's choice, or SDXL where it can run well, or Pocket."""
+    if settings.model != "auto":
+        return settings.model
+    return "sdxl" if has_gpu(settings) and sdxl_is_here(settings) else "pocket"
+
+
+def has_gpu(settings: Settings) -> bool:
+    """Whether the model would run on a graphics processor."""
+    if settings.device != "auto":
+        return settings.device != "cpu"
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def sdxl_is_here(settings: Settings) -> bool:
+    """Whether everything that SDXL needs has been downloaded."""
+    try:
+        resolve("sdxl", settings)
+    except RequestError:
+        return False
+    return True
+
+
+def resolve(name: str, settings: Settings) -> Source:
+    """The parts of the model `name`: auto, pocket, sdxl, a catalogue entry, a folder, a file or a hub id.
+
+    Raises:
+        RequestError: it is not here or not complete; the message says how to get it.
+    """
+    name = name.strip()
+    if name in ("", "auto"):
+        name = choose(settings)
+    if name == "pocket":
+        return _whole(settings.pocket, "pocket", "Pocket preview", settings)
+    path = Path(name).expanduser()
+    if path.is_dir() and _inside(path, IDENTITY_FOLDERS) and _inside(path, ADAPTER_FILES):
+        return _whole(path, name, path.resolve().name, settings)
+    if path.exists():
+        return _with_public_identity(path, name, path.resolve().stem, settings)
+    return _from_catalogue(name, settings)
+
+
+def _whole(folder: Path, name: str, label: str, settings: Settings) -> Source:
+    """A folder that holds base, IdentityNet and adapter."""
+    base = checkpoints.require(folder, kind="base-folder")
+    net, adapter = _inside(folder, IDENTITY_FOLDERS), _inside(folder, ADAPTER_FILES)
+    if net is None or adapter is None:
+        raise RequestError(f"{folder.name!r} is incomplete: it needs ControlNetModel/ and image_adapter.safetensors.")
+    return _checked(name, label, base, net, adapter, _controls(folder), settings)
+
+
+def _with_public_identity(base_path: Path, name: str, label: str, settings: Settings) -> Source:
+    """A base model with InstantID's public IdentityNet and adapter."""
+    from instantid_demo.models import catalogue
+
+    base = checkpoints.require(base_path, kind=("base-folder", "base-file"))
+    instantid = catalogue.local("instantid", settings)
+    if instantid is None:
+        raise RequestError(
+            "InstantID's own weights are not here: run `python -m instantid_demo download instantid` first, "
+            "or use --model pocket."
+        )
+    net, adapter = _inside(instantid, IDENTITY_FOLDERS), _inside(instantid, ADAPTER_FILES)
+    if net is None or adapter is None:
+        raise RequestError(
+            "InstantID's weights are incomplete: run `python -m instantid_demo download instantid` again."
+        )
+    kinds: tuple[ControlKind, ...] = ("pose", "depth", "canny")
+    found = {kind: catalogue.local(f"control-{kind}", settings) for kind in kinds}
+    controls = {kind: path for kind, path in found.items() if path is not None}
+    return _checked(name, label, base, net, adapter, controls, settings)
+
+
+def _from_catalogue(name: str, settings: Settings) -> Source:
+    from instantid_demo.models import catalogue
+
+    folder = catalogue.local(name, settings)
+    if folder is not None:
+        return _with_public_identity(folder, name, catalogue.label(name), settings)
+    if catalogue.knows(name) or _HUB_ID.fullmatch(name):
+        raise RequestError(
+            f"The model {name} is not here: run `python -m instantid_demo download {name}` first, or use Pocket."
+        )
+    raise RequestError(f"There is no model {name!r}: use pocket, sdxl, a folder, a .safetensors file or a hub id.")
+
+
+def _checked(
+    name: str,
+    label: str,
+    base: checkpoints.CheckpointInfo,
+    net_path: Path,
+    adapter_path: Path,
+    controls: Mapping[ControlKind, Path],
+    settings: Settings,
+) -> Source:
+    net = checkpoints.require(net_path, kind="identity-net")
+    adapter = checkpoints.require(adapter_path, kind="image-adapter")
+    checkpoints.require_together(base, net, adapter)
+    recogniser = RECOGNISERS.get(adapter.embedding_dim or 0)
+    if recogniser is None:
+        raise RequestError(f"{adapter_path.name!r} needs a face recogniser that this program does not have.")
+    family: Family = "pocket" if _is_pocket(base.path) else base.architecture or "sdxl"
+    return Source(
+        name,
+        label,
+        family,
+        base.path,
+        net_path,
+        adapter_path,
+        recogniser,
+        adapter.embedding_dim or 0,
+        controls,
+        base.architecture or "sdxl",
+    )
+
+
+def _is_pocket(base: Path) -> bool:
+    """Small models trained with our own recipe bring their own defaults, or a small latent grid."""
+    if (base / "pocket.json").is_file():
+        return True
+    config = base / "unet" / "config.json"
+    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("sample_size", 128) <= 32
+
+
+def _inside(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def _controls(folder: Path) -> dict[ControlKind, Path]:
+    kinds: tuple[ControlKind, ...] = ("pose", "depth", "canny")
+    return {kind: folder / f"control-{kind}" for kind in kinds if (folder / f"control-{kind}").is_dir()}
