@@ -22,6 +22,8 @@ class Job:
 
     client: str = ""
     """Who asked, for a host's limits; empty: the only user."""
+    previews: bool = True
+    """Whether anybody watches the picture appear."""
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     _wake: Callable[[], None] | None = field(default=None, repr=False)
 

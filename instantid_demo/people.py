@@ -1,0 +1,146 @@
+"""From photos to people: faces found once per photo, identities made once per set of photos."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from instantid_demo.faces.analysis import FaceAnalyser
+from instantid_demo.faces.face import Face
+from instantid_demo.faces.identity import Identity
+from instantid_demo.faces.photo import open_photo
+from instantid_demo.request import RequestError
+
+Value = TypeVar("Value")
+IDENTITY_CARD = ".safetensors"
+
+
+class Recent(Generic[Value]):
+    """The most recently used values of a computation, by content."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value of `key`, made if it is not known."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key]
+        value = self._values[key] = make()
+        if len(self._values) > self._most:
+            self._values.popitem(last=False)
+        return value
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person as the user gave them."""
+
+    identity: Identity
+    face: Face | None
+    """The chosen face of the first photo; None where only an identity card was given."""
+    notes: tuple[str, ...] = ()
+
+
+class People:
+    """Photos to faces and identities with one recogniser, remembered by the photos' content."""
+
+    def __init__(self, analyser: FaceAnalyser, most: int = 64) -> None:
+        """`most`: photos to remember. Only boxes, keypoints, embeddings and crops are kept, in memory."""
+        self.analyser = analyser
+        self._faces: Recent[tuple[Face, ...]] = Recent(most)
+        self._subjects: Recent[Subject] = Recent(most)
+
+    def faces(self, photo: Any) -> tuple[Face, ...]:
+        """All faces of a photo (path, bytes or PIL), from left to right."""
+        return self._faces.get(_key(photo), lambda: tuple(self.analyser.detect(open_photo(photo))))
+
+    def subject(self, photos: Sequence[Path], index: int | None, combine: Literal["average", "concatenate"]) -> Subject:
+        """The person of these photos, or of one identity card.
+
+        Args:
+            photos: of the same person.
+            index: which face of the first photo, from the left; None: the largest. Others: the most similar.
+            combine: how several photos become one identity.
+
+        Raises:
+            RequestError: a photo shows no face, or not as many as `index` asks for.
+        """
+        key = (tuple(_key(photo) for photo in photos), index, combine)
+        return self._subjects.get(key, lambda: self._subject(photos, index, combine))
+
+    def largest(self, photo: Any, index: int | None = None) -> Face:
+        """The chosen face of a photo: the `index`-th from the left, or the largest.
+
+        Raises:
+            RequestError: there is none, or not as many.
+        """
+        name = Path(photo).name if isinstance(photo, (str, Path)) else "the picture"
+        faces = self.faces(photo)
+        if not faces:
+            raise RequestError(
+                f"No face was found in {name}: choose a photo where the face is larger, upright and well lit."
+            )
+        if index is None:
+            return max(faces, key=area)
+        if index >= len(faces):
+            count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+            raise RequestError(f"{name} shows {count}, counted from 0: there is no face {index}.")
+        return faces[index]
+
+    def _subject(self, photos: Sequence[Path], index: int | None, combine: Any) -> Subject:
+        cards = [photo for photo in photos if Path(photo).suffix == IDENTITY_CARD]
+        if cards and len(photos) > 1:
+            raise RequestError("Give one identity card alone, or photos: both together do not mix.")
+        if cards:
+            return Subject(self._card(cards[0]), None)
+        first = self.largest(photos[0], index)
+        faces = [first, *(self._alike(photo, first) for photo in photos[1:])]
+        identity = Identity.from_faces(faces, model=self.analyser.name, combine=combine)
+        notes = tuple(
+            f"Photo {number + 1} looks like someone else: the likeness may be better without it."
+            for number in identity.outliers
+        )
+        return Subject(identity, first, notes)
+
+    def _alike(self, photo: Path, first: Face) -> Face:
+        """In a further photo the face most like the first one's."""
+        self.largest(photo)
+        return max(self.faces(photo), key=lambda face: cosine(face.embedding, first.embedding))
+
+    def _card(self, card: Path) -> Identity:
+        identity = Identity.load(card)
+        if identity.model != self.analyser.name:
+            raise RequestError(
+                f"{Path(card).name} was made with the face recogniser {identity.model}, but this model needs "
+                f"{self.analyser.name}: make the card anew from a photo."
+            )
+        return identity
+
+
+def area(face: Face) -> float:
+    """Of a face's box, in square pixels."""
+    x0, y0, x1, y1 = face.box
+    return float((x1 - x0) * (y1 - y0))
+
+
+def cosine(one: Any, other: Any) -> float:
+    """Of the angle between two embeddings `(d,)`."""
+    import numpy as np
+
+    return float(np.dot(one, other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
+
+
+def _key(photo: Any) -> Hashable:
+    """A photo's content as a short key."""
+    if isinstance(photo, (str, Path)):
+        try:
+            photo = Path(photo).read_bytes()
+        except OSError as error:
+            raise RequestError(f"{photo} cannot be read: check the name of the file.") from error
+    if isinstance(photo, bytes):
+        return hashlib.sha256(photo).hexdigest()
+    return hashlib.sha256(repr((photo.size, photo.mode)).encode() + photo.tobytes()).hexdigest()
