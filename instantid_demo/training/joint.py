@@ -281,7 +281,7 @@ class Trainer:
             with torch.autocast("cpu", torch.bfloat16):
                 told, _ = self.conditions(batch, drop=False)
                 latents = sample(self.networks, told, number, torch.Generator().manual_seed(1), self.alpha, self.sigma)
-                made = self.decoder(latents)
+                made = self.decoder(latents).float()
                 verdict = self.recogniser(made, made, batch.keypoints, batch.person)
             rank = (verdict_rank(self.recogniser, made, batch) == 0).float().mean().item()
             error = keypoint_error(self.reader(made), batch.keypoints).mean().item()
