@@ -48,7 +48,8 @@ def choose(settings: Settings) -> str:
     """The model of a request that names none: the host's choice, or SDXL where it can run well, or Pocket."""
     if settings.model != "auto":
         return settings.model
-    return "sdxl" if has_gpu(settings) and sdxl_is_here(settings) else "pocket"
+    # In this order: the page is built without importing torch where SDXL is not here.
+    return "sdxl" if sdxl_is_here(settings) and has_gpu(settings) else "pocket"
 
 
 def has_gpu(settings: Settings) -> bool:

@@ -1,0 +1,303 @@
+"""A request made ready for the networks: who, where, which words, which maps, which size."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from instantid_demo import framing, styles
+from instantid_demo.faces import keypoints as keypoint_map
+from instantid_demo.faces import views
+from instantid_demo.faces.identity import Identity
+from instantid_demo.faces.photo import open_photo
+from instantid_demo.framing import Box, Keypoints
+from instantid_demo.people import People, Subject
+from instantid_demo.presets import Defaults, Family, Recipe
+from instantid_demo.request import Control, ControlKind, GenerationRequest, Person, Place, RequestError, View
+from instantid_demo.settings import Settings
+
+SEEDS = 2**32
+PLAIN_PROMPT = "a photo of a person"
+"""What is asked for where the user says nothing."""
+PLAIN_SUBJECT = "a person"
+"""The same inside a style's words."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the text encoders get, and got out of it."""
+
+    prompt: str
+    negative: str
+    embeddings: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Keyword arguments of the pipeline: prompt_embeds and so on."""
+
+
+@dataclass(frozen=True)
+class Posed:
+    """One person on the canvas."""
+
+    identity: Identity
+    keypoints: Keypoints
+    box: Box
+    """Of the whole face, canvas pixels."""
+    view: View | None
+    """The direction that was asked for, where one was."""
+    mask: np.ndarray | None = None
+    """`(height, width)` in 0..1 where the person may appear; None: everywhere."""
+
+    @property
+    def embedding(self) -> np.ndarray:
+        """(d,) or (k, d) float32, as the adapter takes it."""
+        return self.identity.embedding
+
+
+@dataclass(frozen=True)
+class ControlMap:
+    """A map for an extra ControlNet, at the canvas' size."""
+
+    kind: ControlKind
+    picture: Image.Image
+    strength: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that the pipelines need."""
+
+    request: GenerationRequest
+    """With model, size, seed, steps, guidance and scheduler filled in."""
+    recipe: Recipe
+    words: Words
+    people: tuple[Posed, ...]
+    keypoint_map: Image.Image
+    controls: tuple[ControlMap, ...]
+    seeds: tuple[int, ...]
+    width: int
+    height: int
+    strength: float = 1.0
+    init: Image.Image | None = None
+    mask: Image.Image | None = None
+    control_mask: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Literal["text", "image", "inpaint"]:
+        """Which pipeline it takes."""
+        if self.init is None:
+            return "text"
+        return "image" if self.mask is None else "inpaint"
+
+    @property
+    def control_kinds(self) -> tuple[ControlKind, ...]:
+        """Of the extra ControlNets, in order."""
+        return tuple(control.kind for control in self.controls)
+
+
+def filled(
+    request: GenerationRequest, model: str, recipe: Recipe, size: tuple[int, int], settings: Settings
+) -> GenerationRequest:
+    """The request with everything decided that it left open.
+
+    Raises:
+        RequestError: it asks for more than the host allows.
+    """
+    if request.images > settings.max_images:
+        raise RequestError(f"At most {settings.max_images} pictures at once are allowed here.")
+    if max(size) > settings.max_side:
+        raise RequestError(f"Sides of at most {settings.max_side} pixels are allowed here.")
+    if recipe.steps > settings.max_steps:
+        raise RequestError(f"At most {settings.max_steps} steps are allowed here.")
+    return request.model_copy(
+        update={
+            "model": model,
+            "width": size[0],
+            "height": size[1],
+            "seed": secrets.randbelow(SEEDS) if request.seed is None else request.seed,
+            "steps": recipe.steps,
+            "guidance": recipe.guidance,
+            "scheduler": recipe.scheduler,
+        }
+    )
+
+
+def sampled(request: GenerationRequest, recipe: Recipe) -> Recipe:
+    """The preset's recipe with the user's own steps, guidance and scheduler on top."""
+    changed: dict[str, Any] = {}
+    if request.steps is not None:
+        changed["steps"] = request.steps
+    if request.guidance is not None:
+        changed["guidance"] = request.guidance
+    if request.scheduler != "auto":
+        changed["scheduler"] = request.scheduler
+        if request.scheduler != recipe.scheduler:
+            changed["options"] = {}
+    return replace(recipe, **changed)
+
+
+def words(request: GenerationRequest, settings: Settings) -> Words:
+    """Prompt and negative prompt in the request's style, not yet encoded."""
+    known = styles.load(settings.style_folders)
+    plain = PLAIN_PROMPT if styles.find(request.style, known) is styles.NO_STYLE else PLAIN_SUBJECT
+    prompt, negative = styles.apply(
+        request.style, request.prompt.strip() or plain, request.negative_prompt.strip(), known
+    )
+    return Words(prompt.strip(), negative.strip())
+
+
+def prepare(
+    request: GenerationRequest,
+    *,
+    model: str,
+    family: Family,
+    defaults: Defaults,
+    recipe: Recipe,
+    people: People,
+    settings: Settings,
+    text: Words,
+) -> Prepared:
+    """Photos, views, regions, maps and sizes of a request.
+
+    Raises:
+        RequestError: a picture cannot be read or shows no face, or nobody was given.
+    """
+    notes: list[str] = []
+    init = None if request.init is None else open_photo(request.init)
+    pose = None if request.pose is None else open_photo(request.pose)
+    size = _size(request, family, defaults, init, pose, settings)
+    scene = None if init is None else framing.cover(init, *size)
+    if request.person:
+        posed = _several(request, people, size, family, notes)
+    else:
+        posed = (_one(request, people, size, family, pose, scene, notes),)
+    complete = filled(request, model, recipe, size, settings)
+    seed = complete.seed or 0
+    return Prepared(
+        request=complete,
+        recipe=recipe,
+        words=text,
+        people=posed,
+        keypoint_map=keypoint_map.draw_many(*size, [person.keypoints for person in posed]),
+        controls=tuple(_control(control, size) for control in request.control),
+        seeds=tuple((seed + number) % SEEDS for number in range(request.images)),
+        width=size[0],
+        height=size[1],
+        strength=request.strength,
+        init=None if scene is None else scene[0],
+        mask=None if request.mask is None else framing.cover(open_photo(request.mask), *size)[0].convert("L"),
+        control_mask=_free_background(posed, size) if request.enhance_non_face else None,
+        notes=tuple(notes),
+    )
+
+
+def _size(
+    request: GenerationRequest,
+    family: Family,
+    defaults: Defaults,
+    init: Image.Image | None,
+    pose: Image.Image | None,
+    settings: Settings,
+) -> tuple[int, int]:
+    """The canvas: as asked for; in the shape of the start picture or pose photo; or the model's own."""
+    shape = init or (pose if family != "pocket" else None)
+    if request.width is None and request.height is None and shape is not None:
+        return framing.like_picture(shape.size, defaults.width, defaults.height, settings.max_side)
+    return request.width or defaults.width, request.height or defaults.height
+
+
+def _subject(request: GenerationRequest, people: People, notes: list[str]) -> Subject:
+    if not request.face:
+        raise RequestError("Add a photo of a face first: --face photo.jpg.")
+    subject = people.subject(request.face, request.face_index, request.combine)
+    notes += subject.notes
+    if not request.blend_with:
+        return subject
+    other = people.subject(request.blend_with, None, request.combine)
+    notes += other.notes
+    return replace(subject, identity=subject.identity.blend(other.identity, request.blend))
+
+
+def _one(
+    request: GenerationRequest,
+    people: People,
+    size: tuple[int, int],
+    family: Family,
+    pose: Image.Image | None,
+    scene: tuple[Image.Image, framing.Move] | None,
+    notes: list[str],
+) -> Posed:
+    """The only person: view before pose photo before start picture before the photo's own pose."""
+    subject = _subject(request, people, notes)
+    usual = views.keypoints_for(View(), None, *size, framing=family)
+    if request.view is not None:
+        if pose is not None:
+            notes.append("The view was used; the pose photo was not needed.")
+        return _in_view(subject.identity, request.view, request.place, size, family)
+    if pose is not None and request.pose is not None:
+        face = people.largest(request.pose)
+        if request.place is None and family != "pocket":
+            # As the original: the face stands where it stands in the pose photo.
+            _, move = framing.cover(pose, *size)
+            return _moved(subject.identity, face, move, None, size)
+        return _moved(subject.identity, face, framing.onto(face.keypoints, usual), request.place, size)
+    if scene is not None and request.init is not None and request.place is None:
+        found = people.faces(request.init)
+        if found:
+            return _moved(subject.identity, people.largest(request.init), scene[1], None, size)
+        notes.append("The start picture shows no face: the new one stands in its middle. Use place to move it.")
+    if subject.face is None:
+        return _in_view(subject.identity, View(), request.place, size, family)
+    move = framing.onto(subject.face.keypoints, usual)
+    return _moved(subject.identity, subject.face, move, request.place, size)
+
+
+def _several(
+    request: GenerationRequest, people: People, size: tuple[int, int], family: Family, notes: list[str]
+) -> tuple[Posed, ...]:
+    usual = views.keypoints_for(View(), None, *size, framing=family)
+    x0, y0, x1, y1 = framing.face_box(usual)
+    share = max(x1 - x0, y1 - y0) / min(size)
+
+    def posed(person: Person) -> Posed:
+        subject = people.subject([person.face], None, request.combine)
+        place = framing.in_region(person.region, *size, share)
+        if person.view is not None or subject.face is None:
+            found = _in_view(subject.identity, person.view or View(), place, size, family)
+        else:
+            move = framing.onto(subject.face.keypoints, usual)
+            found = _moved(subject.identity, subject.face, move, place, size)
+        return replace(found, mask=framing.region_mask(person.region, *size))
+
+    everybody = tuple(posed(person) for person in request.person)
+    if len(everybody) > 1 and family == "pocket":
+        notes.append("Pocket was trained on single faces: several people are an experiment with it.")
+    return everybody
+
+
+def _in_view(identity: Identity, view: View, place: Place | None, size: tuple[int, int], family: Family) -> Posed:
+    points = views.keypoints_for(view, place, *size, framing=family)
+    return Posed(identity, points, framing.face_box(points), view)
+
+
+def _moved(identity: Identity, face: Any, move: framing.Move, place: Place | None, size: tuple[int, int]) -> Posed:
+    points = framing.placed(move.points(face.keypoints), place, *size)
+    box = framing.face_box(points) if place else move.box(face.box)
+    return Posed(identity, points, box, None)
+
+
+def _control(control: Control, size: tuple[int, int]) -> ControlMap:
+    from instantid_demo.controls import maps
+
+    picture = framing.cover(open_photo(control.image), *size)[0]
+    drawn = picture if control.is_map else maps.draw(control.kind, picture)
+    return ControlMap(control.kind, drawn.resize(size), control.strength, control.start, control.end)
+
+
+def _free_background(posed: Sequence[Posed], size: tuple[int, int]) -> np.ndarray:
+    """1 in the faces' boxes, 0 elsewhere."""
+    return np.max([framing.box_mask(person.box, *size) for person in posed], axis=0)
