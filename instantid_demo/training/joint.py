@@ -283,6 +283,7 @@ class Trainer:
                 latents = sample(self.networks, told, number, torch.Generator().manual_seed(1), self.alpha, self.sigma)
                 made = self.decoder(latents).float()
                 verdict = self.recogniser(made, made, batch.keypoints, batch.person)
+            made = made.float()
             rank = (verdict_rank(self.recogniser, made, batch) == 0).float().mean().item()
             error = keypoint_error(self.reader(made), batch.keypoints).mean().item()
             report |= {

@@ -28,6 +28,9 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
     pool.draw_pictures(people, out / "pool")
     pool.encode_pictures(out / "pool", autoencoder)
     pictures = pool.load(out / "pool")
+    autoencoder = _finished(
+        autoencoder, pictures, vae.VaeRecipe(**{**recipe["vae"], **recipe["decoder"]}), out / "decoder"
+    )
     reader = judges.train_reader(pictures, out / "reader.pt", recipe["reader"]["minutes"])
     if start:
         networks, _, tokenizer = pocket.load(start)
@@ -41,6 +44,12 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
     trainer.average.swap()
     pocket.export(networks, autoencoder, tokenizer, people.centre, out / "checkpoint")
     log.info("checkpoint written to %s", out / "checkpoint")
+
+
+def _finished(autoencoder: AutoencoderTiny, pictures: pool.Pool, recipe: vae.VaeRecipe, out: Path) -> AutoencoderTiny:
+    if (out / "config.json").exists():
+        return AutoencoderTiny.from_pretrained(out)
+    return vae.finish_decoder(autoencoder, pictures, recipe, out)
 
 
 def _autoencoder(pictures: np.ndarray, recipe: vae.VaeRecipe, out: Path) -> AutoencoderTiny:
