@@ -1,17 +1,23 @@
 """From photos to people: faces found once per photo, identities made once per set of photos."""
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+import numpy as np
+from PIL import Image
+
 from instantid_demo.faces.analysis import FaceAnalyser
 from instantid_demo.faces.face import Face
 from instantid_demo.faces.identity import Identity
 from instantid_demo.faces.photo import open_photo
 from instantid_demo.request import RequestError
+from instantid_demo.settings import Settings
+from instantid_demo.sources import Source
 
 Value = TypeVar("Value")
 IDENTITY_CARD = ".safetensors"
@@ -53,10 +59,13 @@ class People:
         self.analyser = analyser
         self._faces: Recent[tuple[Face, ...]] = Recent(most)
         self._subjects: Recent[Subject] = Recent(most)
+        # The page looks for faces while a request runs.
+        self._lock = threading.RLock()
 
     def faces(self, photo: Any) -> tuple[Face, ...]:
         """All faces of a photo (path, bytes or PIL), from left to right."""
-        return self._faces.get(_key(photo), lambda: tuple(self.analyser.detect(open_photo(photo))))
+        with self._lock:
+            return self._faces.get(_key(photo), lambda: tuple(self.analyser.detect(open_photo(photo))))
 
     def subject(self, photos: Sequence[Path], index: int | None, combine: Literal["average", "concatenate"]) -> Subject:
         """The person of these photos, or of one identity card.
@@ -70,7 +79,8 @@ class People:
             RequestError: a photo shows no face, or not as many as `index` asks for.
         """
         key = (tuple(_key(photo) for photo in photos), index, combine)
-        return self._subjects.get(key, lambda: self._subject(photos, index, combine))
+        with self._lock:
+            return self._subjects.get(key, lambda: self._subject(photos, index, combine))
 
     def largest(self, photo: Any, index: int | None = None) -> Face:
         """The chosen face of a photo: the `index`-th from the left, or the largest.
@@ -90,6 +100,23 @@ class People:
             count = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
             raise RequestError(f"{name} shows {count}, counted from 0: there is no face {index}.")
         return faces[index]
+
+    def match(self, picture: Image.Image, wanted: Sequence[np.ndarray]) -> list[Face | None]:
+        """For each person's keypoints `(5, 2)` the nearest face in a made picture, no face twice; None: not found."""
+        with self._lock:
+            found = list(self.analyser.detect(picture))
+        pairs = sorted(
+            (float(np.linalg.norm(face.keypoints.mean(0) - points.mean(0))), person, index)
+            for person, points in enumerate(wanted)
+            for index, face in enumerate(found)
+        )
+        matched: list[Face | None] = [None] * len(wanted)
+        taken: set[int] = set()
+        for _, person, index in pairs:
+            if matched[person] is None and index not in taken:
+                matched[person] = found[index]
+                taken.add(index)
+        return matched
 
     def _subject(self, photos: Sequence[Path], index: int | None, combine: Any) -> Subject:
         cards = [photo for photo in photos if Path(photo).suffix == IDENTITY_CARD]
@@ -121,6 +148,27 @@ class People:
         return identity
 
 
+def recogniser(source: Source, settings: Settings) -> FaceAnalyser:
+    """The face analyser that a model's adapter was trained with.
+
+    Raises:
+        RequestError: its files are not here.
+    """
+    if source.recogniser == "dlib":
+        from instantid_demo.faces.offline import OfflineAnalyser
+
+        return OfflineAnalyser.of((source.folder or settings.pocket) / "face_centre.npy")
+    from instantid_demo.faces.antelope import AntelopeAnalyser
+    from instantid_demo.models import catalogue
+
+    folder = catalogue.local("antelopev2", settings)
+    if folder is None:
+        raise RequestError(
+            "The face recogniser antelopev2 is not here: run `python -m instantid_demo download antelopev2` first."
+        )
+    return AntelopeAnalyser(folder)
+
+
 def area(face: Face) -> float:
     """Of a face's box, in square pixels."""
     x0, y0, x1, y1 = face.box
@@ -129,8 +177,6 @@ def area(face: Face) -> float:
 
 def cosine(one: Any, other: Any) -> float:
     """Of the angle between two embeddings `(d,)`."""
-    import numpy as np
-
     return float(np.dot(one, other) / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))
 
 

@@ -6,33 +6,19 @@ is already folded into per-channel affine layers in that file.
 """
 
 import struct
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from instantid_demo.faces.packaged import recognition_model_file
+
 CHIP_SIZE = 150
 """Side of the square face chip in pixels."""
 _RGB_MEAN = (122.782, 117.001, 104.298)
 _LEVELS = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
 """(channels, residual blocks, first block halves the size) from the input to the embedding."""
-
-
-def recognition_model_file(name: str = "dlib_face_recognition_resnet_model_v1.dat") -> Path:
-    """Path of a weight file of `face-recognition-models`.
-
-    The package is found without importing it: its `__init__` needs `pkg_resources`, which current
-    setuptools no longer ship.
-
-    Raises:
-        FileNotFoundError: the package is not installed.
-    """
-    spec = find_spec("face_recognition_models")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("The package face-recognition-models is not installed: run `make setup`.")
-    return Path(spec.submodule_search_locations[0]) / "models" / name
 
 
 class _Block(nn.Module):

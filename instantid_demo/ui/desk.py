@@ -1,0 +1,135 @@
+"""What every tab works with: the host's settings, the engine, and each visitor's running job."""
+
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, Protocol
+
+import gradio as gr
+
+from instantid_demo.jobs import Job
+from instantid_demo.request import Consent, GenerationRequest, Progress, RequestError, Result
+from instantid_demo.settings import Settings
+from instantid_demo.ui.words import span
+
+log = logging.getLogger(__name__)
+STATEMENT = "I may use this face"
+"""The label of the consent box, and what is recorded with the picture."""
+
+
+class Engine(Protocol):
+    """What the page asks of `instantid_demo.engine.Engine`."""
+
+    def run(self, request: GenerationRequest, *, job: Job | None = None) -> Iterator[Progress | Result]: ...
+
+    def analyse(self, photo: Any) -> list[Any]: ...
+
+    def badge(self) -> Any: ...
+
+
+@dataclass
+class Desk:
+    """One application's settings, engine and jobs."""
+
+    settings: Settings
+    engine: Engine
+    _jobs: dict[str, Job] = field(default_factory=dict)
+    _folders: dict[str, Path] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def job(self, visitor: gr.Request | None) -> Iterator[Job]:
+        """The visitor's one running job; a second one takes the place of the first, which is taken back."""
+        key = key_of(visitor)
+        job = Job(client=client_of(visitor))
+        with self._lock:
+            before, self._jobs[key] = self._jobs.get(key), job
+        if before:
+            before.cancel()
+        try:
+            yield job
+        finally:
+            # Also reached when the visitor closes the page: Gradio closes the generator then.
+            job.cancel()
+            with self._lock:
+                if self._jobs.get(key) is job:
+                    del self._jobs[key]
+
+    def cancel(self, visitor: gr.Request) -> None:
+        """Takes back the visitor's own job, if one runs."""
+        with self._lock:
+            job = self._jobs.get(key_of(visitor))
+        if job:
+            job.cancel()
+
+    def folder(self, visitor: gr.Request | None) -> Path:
+        """The visitor's own temporary folder, inside Gradio's, wiped when the visitor leaves."""
+        key = key_of(visitor)
+        with self._lock:
+            if key not in self._folders or not self._folders[key].is_dir():
+                from gradio.utils import get_upload_folder
+
+                Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+                self._folders[key] = Path(tempfile.mkdtemp(prefix="session-", dir=get_upload_folder()))
+            return self._folders[key]
+
+    def forget(self, visitor: gr.Request) -> None:
+        """Wipes what a leaving visitor left behind."""
+        self.cancel(visitor)
+        with self._lock:
+            folder = self._folders.pop(key_of(visitor), None)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def consent(self, given: bool) -> Consent | None:
+        """The record of the visitor's consent.
+
+        Raises:
+            gr.Error: the host asks for consent and the box is not ticked.
+        """
+        if not given and self.settings.consent:
+            raise gr.Error(span("error.consent"), title=span("error.title"), print_exception=False)
+        return Consent(statement=STATEMENT, time=datetime.now(UTC)) if given else None
+
+
+def key_of(visitor: gr.Request | None) -> str:
+    """What tells one browser tab from another."""
+    return getattr(visitor, "session_hash", None) or "api"
+
+
+def client_of(visitor: gr.Request | None) -> str:
+    """Who asks, for limits: the account's name, else the network address."""
+    if visitor is None:
+        return ""
+    host = visitor.client.host if getattr(visitor, "client", None) else ""
+    return getattr(visitor, "username", None) or host
+
+
+def spoken(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose `RequestError` becomes one sentence on the page instead of a broken one."""
+
+    @wraps(function)
+    def handler(*values: Any, **named: Any) -> Any:
+        try:
+            return function(*values, **named)
+        except RequestError as error:
+            raise as_error(error) from error
+
+    return handler
+
+
+def as_error(error: Exception) -> gr.Error:
+    """The sentence for the page; anything unforeseen is logged and named as ours."""
+    import html
+
+    if isinstance(error, RequestError):
+        return gr.Error(html.escape(str(error)), title=span("error.title"), print_exception=False)
+    log.exception("a request failed", exc_info=error)
+    return gr.Error(span("error.ours"), title=span("error.title"), print_exception=False)

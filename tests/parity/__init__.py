@@ -1,0 +1,1 @@
+"""The product against recorded outputs of the original InstantID: `python -m tests.parity --help`."""
