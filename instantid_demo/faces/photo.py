@@ -98,18 +98,3 @@ def _sixteen_bit(picture: Image.Image) -> Image.Image:
     top = 65535.0 if values.max(initial=0) > 255 else 255.0
     grey = np.clip(np.nan_to_num(values) / top * 255, 0, 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
-
-
-def resized_like_reference(picture: Image.Image, max_side: int = 1280, min_side: int = 1024) -> Image.Image:
-    """The original app's resizing: the long side becomes `max_side`, both sides multiples of 64 (rounded down).
-
-    As there, both ratios apply, enlarging too, and two bilinear passes run (`gradio_demo/app.py`, `resize_img`).
-    """
-    width, height = picture.size
-    ratio = min_side / min(height, width)
-    width, height = round(ratio * width), round(ratio * height)
-    ratio = max_side / max(height, width)
-    resized = picture.resize((round(ratio * width), round(ratio * height)), Image.Resampling.BILINEAR)
-    new_width = (round(ratio * width) // 64) * 64
-    new_height = (round(ratio * height) // 64) * 64
-    return resized.resize((new_width, new_height), Image.Resampling.BILINEAR)

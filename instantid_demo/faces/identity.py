@@ -1,0 +1,134 @@
+"""Who a person is to the model: a face embedding, from one photo or several, that can be kept and blended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+
+from instantid_demo.faces.face import Face
+from instantid_demo.request import RequestError
+
+Recogniser = Literal["dlib", "antelopev2"]
+DIMENSIONS: dict[str, int] = {"dlib": 128, "antelopev2": 512}
+SAME_PERSON: dict[str, float] = {"dlib": 0.4, "antelopev2": 0.3}
+"""Cosine below which a photo looks like someone else (dlib: centred; see docs on its measured distributions)."""
+NOTICE = "Biometric data of a person. Keep it private; use it only with that person's consent."
+_MOST_BYTES = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """A person's identity.
+
+    Attributes:
+        embedding: `(d,)` float32, or `(k, d)` where several photos are kept side by side.
+        model: The recogniser that made it: dlib (d = 128) or antelopev2 (d = 512).
+        photos: How many photos it came from.
+        outliers: Indices of photos that look like someone else.
+    """
+
+    embedding: np.ndarray
+    model: str
+    photos: int = 1
+    outliers: tuple[int, ...] = ()
+
+    @classmethod
+    def from_faces(
+        cls, faces: Sequence[Face], *, model: str, combine: Literal["average", "concatenate"] = "average"
+    ) -> Self:
+        """One identity from faces of the same person.
+
+        `average` is the mean of the unit embeddings at their mean length (paper's ablation); `concatenate` keeps
+        them as one longer sequence for the Resampler, as the reference does.
+
+        Raises:
+            RequestError: no face.
+        """
+        if not faces:
+            raise RequestError("No face to make an identity from: choose a photo that shows one.")
+        embeddings = np.stack([np.asarray(face.embedding, np.float32) for face in faces])
+        outliers = _outliers(embeddings, SAME_PERSON.get(model, 0.3))
+        if len(faces) == 1:
+            return cls(embeddings[0], model)
+        if combine == "concatenate":
+            return cls(embeddings, model, len(faces), outliers)
+        lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        mean = (embeddings / lengths).mean(0)
+        return cls((mean / np.linalg.norm(mean) * lengths.mean()).astype(np.float32), model, len(faces), outliers)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """`(d,)`: one vector, whatever the number of photos."""
+        return self.embedding if self.embedding.ndim == 1 else self.embedding.mean(0)
+
+    def blend(self, other: "Identity", share: float) -> Self:
+        """The identity at `share` of the way to `other` on the sphere; 0 is this one, 1 the other.
+
+        Raises:
+            RequestError: the two were made with different recognisers.
+        """
+        if self.model != other.model:
+            raise RequestError("These two identities were made with different face recognisers and cannot be blended.")
+        one, two = self.mean.astype(np.float64), other.mean.astype(np.float64)
+        lengths = np.linalg.norm(one), np.linalg.norm(two)
+        one, two = one / lengths[0], two / lengths[1]
+        angle = np.arccos(np.clip(one @ two, -1, 1))
+        if angle < 1e-4:
+            mixed = one
+        elif angle > np.pi - 1e-4:
+            raise RequestError("These two faces are exact opposites to the recogniser: choose another photo.")
+        else:
+            mixed = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * two) / np.sin(angle)
+        length = (1 - share) * lengths[0] + share * lengths[1]
+        return replace(self, embedding=(mixed * length).astype(np.float32), photos=self.photos + other.photos)
+
+    def save(self, file: Path) -> None:
+        """Writes an identity card: the embedding alone, marked as biometric data, no picture."""
+        from safetensors.numpy import save_file
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        about = {"format": "instantid-identity", "model": self.model, "photos": str(self.photos), "notice": NOTICE}
+        save_file({"embedding": np.ascontiguousarray(self.embedding, np.float32)}, file, metadata=about)
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Reads an identity card.
+
+        Raises:
+            RequestError: the file is missing, or is something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        name = Path(file).name
+        try:
+            if Path(file).stat().st_size > _MOST_BYTES:
+                raise RequestError(f"{name} is too large for an identity card: choose the card that was saved here.")
+            with safe_open(file, "np") as card:
+                about = card.metadata() or {}
+                embedding = card.get_tensor("embedding") if "embedding" in card.keys() else None  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise RequestError(
+                f"{name} is not an identity card: choose one that was saved here, or a photo."
+            ) from error
+        model = about.get("model", "")
+        size = DIMENSIONS.get(model)
+        if embedding is None or size is None or embedding.ndim not in (1, 2) or embedding.shape[-1] != size:
+            raise RequestError(f"{name} is not an identity card: choose one that was saved here, or a photo.")
+        if not np.isfinite(embedding).all() or not np.linalg.norm(embedding):
+            raise RequestError(f"{name} is damaged: make the card anew from a photo.")
+        photos = about.get("photos", "1")
+        return cls(embedding.astype(np.float32), model, int(photos) if photos.isdigit() else 1)
+
+
+def _outliers(embeddings: np.ndarray, least: float) -> tuple[int, ...]:
+    """Photos whose face is unlike the middle of the others; of two unlike ones the second."""
+    if len(embeddings) < 2:
+        return ()
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    if len(unit) == 2:
+        return (1,) if cosines[0, 1] < least else ()
+    others = [np.median(np.delete(row, index)) for index, row in enumerate(cosines)]
+    return tuple(index for index, value in enumerate(others) if value < least)
