@@ -1,0 +1,1 @@
+"""Measures a model through the product's own engine: likeness, keypoints, styles, diversity, speed."""

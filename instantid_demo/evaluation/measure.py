@@ -1,0 +1,317 @@
+"""Runs portraits through the product's own engine and measures what comes out.
+
+One picture per portrait: neutral words, one seed, the pose of the portrait itself. Judged by the model's own detector
+and recogniser, beside the limits that these two set themselves, and by a second recogniser where one is here.
+"""
+
+import os
+import platform
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from instantid_demo import framing
+from instantid_demo.evaluation import obedience, scores
+from instantid_demo.evaluation.embedders import Embedder, independent
+from instantid_demo.request import GenerationRequest, RequestError, Result, View
+
+if TYPE_CHECKING:
+    from instantid_demo.engine import Engine
+    from instantid_demo.faces.face import Face
+
+PROMPT = "a photo of a person"
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+STYLED_PEOPLE = 8
+"""Portraits drawn in every style, and with several seeds, where everything is measured."""
+SEEDS = 4
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how."""
+
+    model: str = "pocket"
+    seed: int = 0
+    full: bool = False
+    limit: int | None = None
+    embedder: Path | None = None
+    quality: str = "quality"
+
+
+@dataclass
+class Person:
+    """One portrait and what became of it."""
+
+    name: str
+    picture: Image.Image
+    reference: "Face"
+    made: Image.Image
+    wanted: np.ndarray
+    """Requested keypoints `(5, 2)`, pixels of the made picture."""
+    found: "Face | None"
+    seconds: float
+    blocked: bool
+    request: GenerationRequest
+    """As it ran."""
+    own_crop: Image.Image = field(repr=False)
+    """The portrait itself in the made picture's framing and size: what a perfect answer would look like."""
+
+
+@dataclass
+class Evaluation:
+    """People with their pictures, and the report's figures as JSON-ready data."""
+
+    people: list[Person]
+    ranks: tuple[int | None, ...]
+    figures: dict[str, Any]
+    matched: np.ndarray
+    mismatched: np.ndarray
+    styled: dict[str, list[Image.Image]] = field(default_factory=dict)
+    seeds: list[list[Image.Image]] = field(default_factory=list)
+
+
+def portraits(folder: Path, limit: int | None = None) -> list[Path]:
+    """The pictures of a folder by name.
+
+    Raises:
+        RequestError: no such folder, or fewer than two pictures in it.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"There is no folder {folder}: give --portraits a folder of portraits.")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)[:limit]
+    if len(files) < 2:
+        raise RequestError(f"{folder} holds {len(files)} pictures: at least 2 portraits are needed to compare people.")
+    return files
+
+
+def evaluate(engine: "Engine", files: Sequence[Path], plan: Plan, told: Told = lambda said: None) -> Evaluation:
+    """Makes and measures one picture per portrait.
+
+    Raises:
+        RequestError: the model or the second recogniser is not here, or hardly any portrait shows a face.
+    """
+    from instantid_demo import sources
+
+    source = sources.resolve(plan.model, engine.settings)
+    judge = independent(source.recogniser, engine.settings, plan.embedder)
+    engine.load(plan.model)
+    people: list[Person] = []
+    unusable: list[str] = []
+    for number, file in enumerate(files, 1):
+        told(f"{number} of {len(files)}: {file.name}")
+        person = _person(engine, file, plan, source.family)
+        if person is None:
+            unusable.append(file.name)
+        else:
+            people.append(person)
+    if len(people) < 2:
+        raise RequestError("Fewer than 2 of the portraits show a face: choose larger, clearer portraits.")
+    references = np.stack([person.reference.embedding for person in people])
+    made = scores.compare([_embedding(person.found) for person in people], references)
+    errors = [scores.keypoint_error(person.found.keypoints, person.wanted) for person in people if person.found]
+    told("Measuring the limits of detector and recogniser …")
+    result = Evaluation(people, made.ranks, {}, made.matched, made.mismatched)
+    result.figures = {
+        "model": source.name,
+        "model_name": source.label,
+        "portraits": len(people),
+        **made.summary(),
+        "keypoint_error": round(statistics.fmean(errors), 4) if errors else None,
+        "seconds_per_picture": round(statistics.fmean(person.seconds for person in people), 3),
+        "portraits_without_a_face": unusable,
+        "blocked_by_the_safety_filter": sum(person.blocked for person in people),
+        "distributions": {
+            "matched_cosine": scores.distribution(made.matched),
+            "mismatched_cosine": scores.distribution(made.mismatched),
+            "keypoint_error": scores.distribution(np.array(errors)),
+            "seconds": scores.distribution(np.array([person.seconds for person in people])),
+        },
+        "recogniser": source.recogniser,
+        "ceiling": _ceiling(engine, people, references, plan),
+        "second_recogniser": _second(judge, people),
+        "settings": _settings(engine, people, plan),
+    }
+    if plan.full:
+        result.figures |= _styles(engine, people, result, files, plan, told)
+    result.figures["people"] = [
+        {
+            "portrait": person.name,
+            "rank": rank,
+            "cosine": None if person.found is None else _cosine(person.found.embedding, person.reference.embedding),
+            "seconds": round(person.seconds, 3),
+        }
+        for person, rank in zip(people, made.ranks, strict=True)
+    ]
+    return result
+
+
+def request_for(file: Path, plan: Plan, **changes: Any) -> GenerationRequest:
+    """The request of one portrait."""
+    wish = {"model": plan.model, "face": (file,), "prompt": PROMPT, "seed": plan.seed, "quality": plan.quality}
+    return GenerationRequest(**{**wish, **changes})
+
+
+def second_picture(picture: Image.Image) -> Image.Image:
+    """Another picture of the same person, as well as one can be had from the first: mirrored, half as large, dimmed."""
+    small = ImageOps.mirror(picture).resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
+    return ImageEnhance.Brightness(small).enhance(0.7)
+
+
+def in_framing(picture: Image.Image, move: framing.Move, size: tuple[int, int]) -> Image.Image:
+    """A picture moved onto a canvas of `size`; what lies outside of the picture repeats its border."""
+    import cv2
+
+    scale = min(move.scale, 1.0)
+    # Shrinking first keeps the warp from skipping pixels.
+    small = np.asarray(picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))))
+    rest = (picture.width * move.scale / small.shape[1], picture.height * move.scale / small.shape[0])
+    matrix = np.array([[rest[0], 0, move.shift[0]], [0, rest[1], move.shift[1]]], np.float32)
+    return Image.fromarray(cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE))
+
+
+def _person(engine: "Engine", file: Path, plan: Plan, family: Any) -> Person | None:
+    from instantid_demo.faces import views
+    from instantid_demo.faces.photo import open_photo
+    from instantid_demo.people import area
+
+    faces = engine.analyse(file, plan.model)
+    if not faces:
+        return None
+    reference = max(faces, key=area)
+    result = engine.generate(request_for(file, plan))
+    made = result.pictures[0]
+    # The pose of the photo itself, brought to the model's usual framing: what the engine draws as keypoint map.
+    move = framing.onto(reference.keypoints, views.keypoints_for(View(), None, *made.size, framing=family))
+    wanted = move.points(reference.keypoints)
+    picture = open_photo(file)
+    return Person(
+        file.name,
+        picture,
+        reference,
+        made,
+        wanted,
+        nearest(engine.analyse(made, plan.model), wanted),
+        _seconds(result),
+        any(result.blocked),
+        result.request,
+        in_framing(picture, move, made.size),
+    )
+
+
+def nearest(faces: Sequence["Face"], wanted: np.ndarray) -> "Face | None":
+    """Of the faces in a picture the one at the wanted keypoints."""
+    if not faces:
+        return None
+    return min(faces, key=lambda face: float(np.linalg.norm(face.keypoints - wanted, axis=1).mean()))
+
+
+def _seconds(result: Result) -> float:
+    """Wall-clock seconds of a request with the model in memory."""
+    return result.seconds["total"] - result.seconds.get("load", 0.0)
+
+
+def _ceiling(engine: "Engine", people: list[Person], references: np.ndarray, plan: Plan) -> dict[str, Any]:
+    """What a perfect generator would score with this detector and recogniser."""
+    second = [_largest(engine.analyse(second_picture(person.picture), plan.model)) for person in people]
+    crops = [nearest(engine.analyse(person.own_crop, plan.model), person.wanted) for person in people]
+    errors = [
+        scores.keypoint_error(face.keypoints, person.wanted)
+        for face, person in zip(crops, people, strict=True)
+        if face is not None
+    ]
+    return {
+        "second_picture": scores.compare([_embedding(face) for face in second], references).summary(),
+        "own_crop": {
+            **scores.compare([_embedding(face) for face in crops], references).summary(),
+            "keypoint_error": round(statistics.fmean(errors), 4) if errors else None,
+        },
+        "look_alikes": scores.look_alikes(references),
+    }
+
+
+def _second(judge: Embedder | None, people: list[Person]) -> dict[str, Any] | None:
+    """The same comparison in another recogniser's eyes, on the model's own detections."""
+    if judge is None:
+        return None
+    references = np.stack([judge.embed(person.picture, person.reference.keypoints) for person in people])
+    queries = [None if person.found is None else judge.embed(person.made, person.found.keypoints) for person in people]
+    return {"name": judge.name, **scores.compare(queries, references).summary()}
+
+
+def _styles(
+    engine: "Engine", people: list[Person], result: Evaluation, files: Sequence[Path], plan: Plan, told: Told
+) -> dict[str, Any]:
+    """Obedience to every style, and how much seeds differ while the person stays the same."""
+    from instantid_demo import styles
+
+    by_name = {file.name: file for file in files}
+    chosen = people[:: max(1, len(people) // STYLED_PEOPLE)][:STYLED_PEOPLE]
+    plain = [person.made for person in chosen]
+    judged: dict[str, Any] = {}
+    for style in styles.load(engine.settings.style_folders):
+        if style not in obedience.RULES:
+            continue
+        told(f"style {style}")
+        styled = [
+            engine.generate(request_for(by_name[person.name], plan, style=style, prompt="")).pictures[0]
+            for person in chosen
+        ]
+        result.styled[style] = styled
+        judged[style] = obedience.judge(style, styled, plain)
+    told("several seeds")
+    distances, same = [], []
+    for person in chosen:
+        pictures = list(engine.generate(request_for(by_name[person.name], plan, images=SEEDS)).pictures)
+        result.seeds.append(pictures)
+        distances.append(obedience.difference(pictures))
+        faces = [nearest(engine.analyse(picture, plan.model), person.wanted) for picture in pictures]
+        known = [face.embedding for face in faces if face is not None]
+        same += [_cosine(a, b) for index, a in enumerate(known) for b in known[index + 1 :]]
+    return {
+        "styles": judged,
+        "style_obedience": round(statistics.fmean(entry["obeyed"] for entry in judged.values()), 4) if judged else None,
+        "diversity": {
+            "lab_distance_between_seeds": round(statistics.fmean(distances), 2),
+            "cosine_between_seeds": round(statistics.fmean(same), 4) if same else None,
+        },
+    }
+
+
+def _settings(engine: "Engine", people: list[Person], plan: Plan) -> dict[str, Any]:
+    import torch
+
+    width, height = people[0].made.size
+    ran = people[0].request
+    return {
+        "prompt": PROMPT,
+        "seed": plan.seed,
+        "quality": plan.quality,
+        "steps": ran.steps,
+        "guidance": ran.guidance,
+        "scheduler": ran.scheduler,
+        "size": f"{width}x{height}",
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": engine.settings.device,
+    }
+
+
+def _embedding(face: "Face | None") -> np.ndarray | None:
+    return None if face is None else face.embedding
+
+
+def _largest(faces: Sequence["Face"]) -> "Face | None":
+    from instantid_demo.people import area
+
+    return max(faces, key=area) if faces else None
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return round(float(scores.unit(one) @ scores.unit(other)), 4)
