@@ -1,0 +1,98 @@
+"""The only way a picture leaves the program: enlarged, watermarked, with its settings, signed, written."""
+
+import os
+import time
+from pathlib import Path
+
+from instantid_demo import framing
+from instantid_demo.request import PictureFormat, RequestError, Result
+from instantid_demo.settings import Settings
+
+MIMES: dict[PictureFormat, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+SUFFIXES: dict[str, PictureFormat] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+LEAST_SIDE = 256
+"""Smaller pictures are enlarged: the watermark needs the room."""
+
+
+def save(result: Result, where: Path, settings: Settings) -> list[Path]:
+    """Writes a result's pictures.
+
+    Args:
+        result: What the engine made.
+        where: A folder, made if missing, or a file, whose ending then decides the format; further pictures get
+            `-2`, `-3` … behind its name.
+        settings: Which guards stand.
+
+    Returns:
+        The files, one per picture.
+
+    Raises:
+        RequestError: the ending is unknown, or the place cannot be written to.
+    """
+    names, kind = _names(result, where)
+    saved = []
+    for index, file in enumerate(names):
+        data = encoded(result, index, kind, settings)
+        unfinished = file.with_name(f".{file.name}.partial")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(data)
+            os.replace(unfinished, file)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise RequestError(f"{file} cannot be written: choose another place to save to.") from error
+        saved.append(file)
+    return saved
+
+
+def check_place(where: Path) -> None:
+    """Finds out before the drawing whether pictures can be saved there.
+
+    Raises:
+        RequestError: the ending is unknown, or the place cannot be written to.
+    """
+    if not where.is_dir() and where.suffix and where.suffix.lower() not in SUFFIXES:
+        raise RequestError(f"Pictures can be saved as {', '.join(SUFFIXES)}, not {where.suffix}.")
+    folder = where.parent if where.suffix and not where.is_dir() else where
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder} cannot be made: choose another place to save to.") from error
+    if not os.access(folder, os.W_OK):
+        raise RequestError(f"{folder} cannot be written to: choose another place to save to.")
+
+
+def encoded(result: Result, index: int, kind: PictureFormat, settings: Settings) -> bytes:
+    """One picture of a result as the bytes of a finished file."""
+    from instantid_demo.provenance import credentials, metadata, watermark
+
+    request = result.request
+    picture = framing.enlarged(result.pictures[index].convert("RGB"), request.upscale, LEAST_SIDE)
+    if settings.watermark:
+        picture = watermark.embed(picture)
+    text = metadata.parameters_text(result, index, prompt=settings.prompt_in_metadata)
+    data = metadata.encode(picture, kind, text)
+    if not settings.credentials:
+        return data
+    signer = credentials.Signer.of(settings.home, settings.signing_certificate, settings.signing_key)
+    claims = credentials.Claims(
+        models=(result.model_name,),
+        prompt=request.prompt if request.prompt_in_credentials else None,
+        consent=request.consent,
+    )
+    return signer.sign(data, MIMES[kind], claims)
+
+
+def _names(result: Result, where: Path) -> tuple[list[Path], PictureFormat]:
+    count = len(result.pictures)
+    if where.is_dir() or not where.suffix:
+        kind = result.request.format
+        ending = ".jpg" if kind == "jpeg" else f".{kind}"
+        # Nanoseconds keep two results of the same second and seed apart.
+        stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9 // 1000:06d}"
+        return [where / f"{stamp}-{result.seeds[index]}{ending}" for index in range(count)], kind
+    kind = SUFFIXES.get(where.suffix.lower())
+    if kind is None:
+        raise RequestError(f"Pictures can be saved as {', '.join(SUFFIXES)}, not {where.suffix}.")
+    numbered = [where.with_stem(f"{where.stem}-{index + 1}") for index in range(1, count)]
+    return [where, *numbered], kind
