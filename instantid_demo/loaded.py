@@ -1,16 +1,18 @@
 """One model in memory: its pipelines, its face analyser, and how lean it runs."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from instantid_demo.method import loading
 from instantid_demo.method.identity_net import ControlNet
-from instantid_demo.presets import Defaults, of
+from instantid_demo.presets import Defaults, Recipe, of
 from instantid_demo.preview import Previewer
-from instantid_demo.request import ControlKind, RequestError
+from instantid_demo.request import ControlKind, GenerationRequest, RequestError
 from instantid_demo.settings import Settings
 from instantid_demo.sources import Source
 
@@ -59,6 +61,46 @@ class Loaded:
     def text(self) -> Any:
         """The text-to-image pipeline with IdentityNet alone."""
         return self._text
+
+    def recipe(self, request: GenerationRequest) -> tuple[Recipe, list[str]]:
+        """How the request's quality preset samples here, and what to tell the user about it."""
+        recipe = self.defaults.recipes[request.quality]
+        if recipe.lora is None or self._lora_file(recipe.lora) is not None:
+            return recipe, []
+        plain = self.defaults.without_lora.get(request.quality, self.defaults.recipes["quality"])
+        name = recipe.lora
+        return plain, [f"Faster with the few-step add-on: run `python -m instantid_demo download {name}` once."]
+
+    @contextmanager
+    def adapted(self, request: GenerationRequest, recipe: Recipe, say: Say) -> Iterator[None]:
+        """The networks with the request's LoRAs and the preset's own; as before afterwards.
+
+        Raises:
+            RequestError: a LoRA is not here, or is something else.
+        """
+        own = self._lora_file(recipe.lora) if recipe.lora else None
+        if own is None and not request.lora:
+            yield
+            return
+        from instantid_demo.models import lora
+
+        wanted = [(lora.find(entry.source, self._settings), entry.weight) for entry in request.lora]
+        if own is not None:
+            wanted.append((own, 1.0))
+        say("Adding LoRAs …")
+        with lora.applied(self._text, wanted):
+            yield
+
+    def _lora_file(self, name: str) -> Path | None:
+        """A preset's LoRA: a file of the model's folder, or a downloaded one."""
+        if self.source.folder is not None and (self.source.folder / name).is_file():
+            return self.source.folder / name
+        from instantid_demo.models import lora
+
+        try:
+            return lora.find(name, self._settings)
+        except RequestError:
+            return None
 
     def lean(self) -> str | None:
         """Goes to the next leaner way of running; returns how in words, or None where there is none."""

@@ -48,6 +48,8 @@ class Posed:
     """The direction that was asked for, where one was."""
     mask: np.ndarray | None = None
     """`(height, width)` in 0..1 where the person may appear; None: everywhere."""
+    age: float | None = None
+    """Years as the recogniser estimates them from the photo; None where it does not tell."""
 
     @property
     def embedding(self) -> np.ndarray:
@@ -231,8 +233,22 @@ def _one(
     scene: tuple[Image.Image, framing.Move] | None,
     notes: list[str],
 ) -> Posed:
-    """The only person: view before pose photo before start picture before the photo's own pose."""
+    """The only person, at the age that the photo shows."""
     subject = _subject(request, people, notes)
+    return replace(_standing(subject, request, people, size, family, pose, scene, notes), age=_age(subject))
+
+
+def _standing(
+    subject: Subject,
+    request: GenerationRequest,
+    people: People,
+    size: tuple[int, int],
+    family: Family,
+    pose: Image.Image | None,
+    scene: tuple[Image.Image, framing.Move] | None,
+    notes: list[str],
+) -> Posed:
+    """Where the only person stands: view before pose photo before start picture before the photo's own pose."""
     usual = views.keypoints_for(View(), None, *size, framing=family)
     if request.view is not None:
         if pose is not None:
@@ -271,12 +287,16 @@ def _several(
         else:
             move = framing.onto(subject.face.keypoints, usual)
             found = _moved(subject.identity, subject.face, move, place, size)
-        return replace(found, mask=framing.region_mask(person.region, *size))
+        return replace(found, mask=framing.region_mask(person.region, *size), age=_age(subject))
 
     everybody = tuple(posed(person) for person in request.person)
     if len(everybody) > 1 and family == "pocket":
         notes.append("Pocket was trained on single faces: several people are an experiment with it.")
     return everybody
+
+
+def _age(subject: Subject) -> float | None:
+    return None if subject.face is None else subject.face.age
 
 
 def _in_view(identity: Identity, view: View, place: Place | None, size: tuple[int, int], family: Family) -> Posed:

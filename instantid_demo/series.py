@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from instantid_demo.request import GenerationRequest, Progress, RequestError, Result, View
 
 if TYPE_CHECKING:
-    from PIL import Image
 
     from instantid_demo.jobs import Job
 
