@@ -1,7 +1,6 @@
 """The Create tab: photo, words, look, head position, and everything else folded away."""
 
 import contextlib
-import html
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ import gradio as gr
 
 from instantid_demo import series, styles
 from instantid_demo.request import Control, GenerationRequest, Lora, Place, RequestError, View, extra
-from instantid_demo.ui import fields, stage
-from instantid_demo.ui.choice import Option, PictureChoice
-from instantid_demo.ui.desk import STATEMENT, Desk, spoken
-from instantid_demo.ui.placing import FaceFrame
+from instantid_demo.ui import fields, people, stage
+from instantid_demo.ui.choice import Option, picture_choice
+from instantid_demo.ui.consent import Consents
+from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.placing import face_frame
 from instantid_demo.ui.showing import Show
 from instantid_demo.ui.words import english, span, style_word, tables, word
 
@@ -63,8 +63,9 @@ def view_options(*, first: bool = True) -> list[Option]:
 class Create:
     """Builds the tab and holds its components; other tabs fill it with settings of older pictures."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, consents: Consents) -> None:
         self.desk = desk
+        self.consents = consents
         self.values: dict[str, Any] = {}
         """Components by the request field they stand for."""
         with gr.Row(elem_classes="columns"):
@@ -82,7 +83,6 @@ class Create:
     # ---- building ----
 
     def _who(self) -> None:
-        settings = self.desk.settings
         with gr.Group(elem_id="who", elem_classes="card"):
             gr.HTML(span("who.title", "h2"), elem_classes="card-title", apply_default_css=False)
             self.photo = gr.Image(
@@ -95,17 +95,10 @@ class Create:
                 buttons=["fullscreen"],
                 placeholder=word("who.placeholder"),
             )
-            self.consent = gr.Checkbox(
-                False,
-                label=word("consent.label"),
-                info=settings.own_photos_only or word("consent.info"),
-                elem_id="consent",
-                container=True,
-            )
-            self.remembered = gr.BrowserState(False, storage_key="studio-consent")
+            self.consent = self.consents.box("create")
             with gr.Column(visible=False, elem_id="faces-box") as self.faces_box:
                 gr.HTML(span("faces.title", "p", "small-title"), apply_default_css=False)
-                self.faces = PictureChoice([], name_word="faces.title", elem_id="faces", elem_classes="faces")
+                self.faces = picture_choice([], name_word="faces.title", elem_id="faces", elem_classes="faces")
             self.faces_note = gr.HTML("", elem_id="faces-note", apply_default_css=False)
             with gr.Accordion(word("more.title"), open=False, elem_id="more-photos"):
                 self.more = gr.File(
@@ -128,7 +121,7 @@ class Create:
             self.values["prompt"] = fields.component(
                 "prompt", lines=2, max_lines=6, placeholder=word("prompt.placeholder"), info=None
             )
-            self.values["style"] = PictureChoice(
+            self.values["style"] = picture_choice(
                 style_options(self.desk), value="none", name_word="field.style", elem_id="styles", elem_classes="styles"
             )
 
@@ -180,7 +173,9 @@ class Create:
             )
 
     def _view(self) -> None:
-        self.view = PictureChoice(view_options(), value="", name_word="view.title", elem_id="views", elem_classes="views")
+        self.view = picture_choice(
+            view_options(), value="", name_word="view.title", elem_id="views", elem_classes="views"
+        )
         self.range_note = gr.HTML("", elem_id="range-note", apply_default_css=False)
         with gr.Row():
             with gr.Column(min_width=200):
@@ -188,7 +183,7 @@ class Create:
                 self.pitch = gr.Slider(-60, 60, 0, step=1, label=word("view.pitch"), elem_id="pitch")
                 self.roll = gr.Slider(-180, 180, 0, step=1, label=word("view.roll"), elem_id="roll")
             with gr.Column(min_width=200):
-                self.frame = FaceFrame(elem_id="frame")
+                self.frame = face_frame(elem_id="frame")
         with gr.Row():
             self.x = gr.Slider(0, 1, 0.5, step=0.01, label=word("view.x"), elem_id="place-x", min_width=100)
             self.y = gr.Slider(0, 1, 0.5, step=0.01, label=word("view.y"), elem_id="place-y", min_width=100)
@@ -330,14 +325,11 @@ class Create:
     def _events(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         instant = quiet | {"queue": False}
-        # Consent is remembered per browser; nothing is read from a photo before it is given.
-        self.consent.change(None, [self.consent], [self.remembered], js="(given) => given", **instant)
+        # Nothing is read from a photo before consent is given.
         found = [self.faces, self.faces_box, self.faces_note]
         for event in (self.photo.change, self.consent.change):
             event(spoken(self._find_faces), [self.photo, self.consent], found, **quiet)
-        self.more.change(
-            spoken(self._check_photos), [self.photo, self.more, self.consent], self.more_note, **quiet
-        )
+        self.more.change(spoken(self._check_photos), [self.photo, self.more, self.consent], self.more_note, **quiet)
         self.save_card.click(
             spoken(self._save_card),
             [self.photo, self.more, self.faces, self.values["combine"], self.consent],
@@ -389,14 +381,22 @@ class Create:
     @property
     def fillable(self) -> list[Any]:
         """Components that settings of an older picture fill."""
-        return [*self.values.values(), self.view, self.yaw, self.pitch, self.roll, self.x, self.y, self.size, self.loras]
+        return [
+            *self.values.values(),
+            self.view,
+            self.yaw,
+            self.pitch,
+            self.roll,
+            self.x,
+            self.y,
+            self.size,
+            self.loras,
+        ]
 
     def fill(self, settings: Mapping[str, Any]) -> dict[Any, Any]:
         """Updates that put the settings of an older picture into the form; what they leave out becomes the default."""
         known = GenerationRequest.model_fields
-        updates = {
-            component: settings.get(name, known[name].default) for name, component in self.values.items()
-        }
+        updates = {component: settings.get(name, known[name].default) for name, component in self.values.items()}
         view = settings.get("view") or {}
         place = settings.get("place") or {}
         updates[self.view] = "custom" if view else ""
@@ -449,10 +449,9 @@ class Create:
         yield from self._play(visitor, values, lambda request: [request])
 
     def _vary(self, visitor: gr.Request, **values: Any) -> Iterator[dict[Any, Any]]:
+        most = min(4, self.desk.settings.max_images)
         yield from self._play(
-            visitor,
-            values,
-            lambda request: [request.model_copy(update={"seed": None, "images": min(4, self.desk.settings.max_images)})],
+            visitor, values, lambda request: [request.model_copy(update={"seed": None, "images": most})]
         )
 
     def _turnaround(self, visitor: gr.Request, **values: Any) -> Iterator[dict[Any, Any]]:
@@ -504,7 +503,7 @@ class Create:
             return hidden, gr.update(visible=False), span("faces.none", "p", "hint")
         if len(found) == 1:
             return hidden, gr.update(visible=False), ""
-        largest = max(range(len(found)), key=lambda index: _area(found[index].box))
+        largest = people.largest(found)
         options = [
             {
                 "id": str(index),
@@ -519,8 +518,6 @@ class Create:
 
     def _check_photos(self, photo: str | None, more: list[str] | None, given: bool) -> str:
         """Says which of several photos looks like someone else."""
-        from instantid_demo.faces.identity import Identity
-
         files = ([photo] if photo else []) + list(more or [])
         if len(files) < 2 or (self.desk.settings.consent and not given):
             return ""
@@ -532,10 +529,10 @@ class Create:
             if not found:
                 lines.append(span("more.noface", "p", "hint", n=number))
                 continue
-            faces.append(max(found, key=lambda face: _area(face.box)))
+            faces.append(found[people.largest(found)])
             numbers.append(number)
         if len(faces) > 1:
-            outliers = outliers_of(Identity, faces)
+            outliers = people.identity_of(faces).outliers
             lines += [span("more.outlier", "p", "hint", n=numbers[index]) for index in outliers]
         return "".join(lines) or span("more.fine", "p", "note", n=len(faces))
 
@@ -548,8 +545,6 @@ class Create:
         given: bool,
         visitor: gr.Request,
     ) -> Any:
-        from instantid_demo.faces.identity import Identity
-
         self.desk.consent(given)
         files = ([photo] if photo else []) + [file for file in more or [] if not file.endswith(CARD)]
         if not files:
@@ -562,8 +557,8 @@ class Create:
             if index == 0 and photo and choice:
                 chosen.append(found[min(int(choice), len(found) - 1)])
             else:
-                chosen.append(max(found, key=lambda face: _area(face.box)))
-        identity = identity_of(Identity, chosen, combine)
+                chosen.append(found[people.largest(found)])
+        identity = people.identity_of(chosen, combine)
         file = self.desk.folder(visitor) / "identity.safetensors"
         identity.save(file)
         return gr.update(value=str(file), visible=True)
@@ -624,7 +619,9 @@ class Create:
 
         if not file:
             return {}
-        settings = metadata.parse(metadata.read_file(Path(file)))
+        settings = metadata.read_file(Path(file))
+        if not settings:
+            raise RequestError(english("restore.none"))
         gr.Success(span("restore.done"), title=span("restore.title"))
         return self.fill(settings)
 
@@ -635,11 +632,6 @@ class Create:
 
 _TO_FRAME = """(yaw, pitch, roll, x, y, size, frame) => ({...frame, yaw, pitch, roll, x, y, size})"""
 _STRONGER = "(strength) => Math.min(1.5, Math.round((strength + 0.2) * 20) / 20)"
-assert STATEMENT == "I may use this face"
-
-
-def _area(box: Any) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def area(desk: Desk) -> int:
@@ -676,7 +668,7 @@ def lora_lines(text: str | None) -> tuple[Lora, ...]:
         try:
             found.append(Lora(source=source, weight=float(weight)))
         except ValueError:
-            raise RequestError(f"“{html.escape(line.strip())}” is no LoRA: write name:weight, such as name:0.8.") from None
+            raise RequestError(f"“{line.strip()}” is no LoRA: write name:weight, such as name:0.8.") from None
     return tuple(found)
 
 
@@ -697,13 +689,3 @@ def start_and_mask(editor: Any, folder: Path) -> tuple[Path | None, Path | None]
     mask = folder / "mask.png"
     painted.save(mask)
     return background, mask
-
-
-def outliers_of(identity: Any, faces: list[Any]) -> list[int]:
-    """Indices of faces that look like someone else than the others."""
-    return list(getattr(identity.from_faces(faces), "outliers", ()))
-
-
-def identity_of(identity: Any, faces: list[Any], combine: str) -> Any:
-    """One identity of several faces of a person."""
-    return identity.from_faces(faces, combine=combine)

@@ -29,7 +29,7 @@ class Show:
     def __init__(self, name: str) -> None:
         """`name`: prefix of the elements' ids, such as `create`."""
         with gr.Column(elem_classes="show"):
-            self.stage = stage.Stage(elem_id=f"{name}-stage")
+            self.stage = stage.component(elem_id=f"{name}-stage")
             self.gallery = gr.Gallery(
                 label=word("pictures"),
                 elem_id=f"{name}-gallery",

@@ -7,33 +7,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from instantid_demo.request import Progress
+from instantid_demo.ui.scripts import script
 from instantid_demo.ui.words import english
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _PREVIEW_SIDE = 384
-_DRAW = """
-const root = element.querySelector('.stage');
-const draw = () => {
-  const v = props.value || { state: 'empty' };
-  root.dataset.state = v.state;
-  const image = root.querySelector('img');
-  if (v.preview) { image.src = v.preview; image.hidden = false; } else if (v.state !== 'running') { image.hidden = true; image.removeAttribute('src'); }
-  root.querySelector('.empty').hidden = v.state !== 'empty' || !image.hidden;
-  const busy = v.state === 'running';
-  root.querySelector('.working').hidden = !busy;
-  root.querySelector('.bar i').style.width = v.total ? `${(100 * v.done) / v.total}%` : '0';
-  root.querySelector('.bar').classList.toggle('unknown', busy && !v.total);
-  root.querySelector('.bar').setAttribute('aria-valuenow', v.total ? Math.round((100 * v.done) / v.total) : 0);
-  const text = root.querySelector('.text');
-  text.dataset.values = JSON.stringify({ done: v.done, total: v.total, place: v.place });
-  text.dataset.word = v.word || 'stage.empty';
-  root.querySelector('.detail').textContent = v.message || '';
-};
-watch('value', draw);
-draw();
-"""
+_DRAW = script("stage.js")
 _TEMPLATE = """<div class="stage" data-state="empty" aria-live="polite"><img alt="" hidden>
 <div class="empty"><svg viewBox="0 0 96 96" aria-hidden="true"><rect x="14" y="10" width="68" height="76" rx="10"/>
 <ellipse cx="48" cy="43" rx="15" ry="19"/><path d="M22 86c3-15 13-20 26-20s23 5 26 20"/></svg>
@@ -42,24 +23,16 @@ _TEMPLATE = """<div class="stage" data-state="empty" aria-live="polite"><img alt
 <p><span class="text"></span> <span class="detail"></span></p></div></div>"""
 
 
-class Stage(gr.HTML):
+def component(**rest: Any) -> gr.HTML:
     """Shows progress and preview; its value is a dict made by `empty` or `shown`."""
-
-    def __init__(self, **rest: Any) -> None:
-        super().__init__(
-            empty(),
-            html_template=_TEMPLATE,
-            js_on_load=_DRAW,
-            apply_default_css=False,
-            elem_classes="stage-holder",
-            **rest,
-        )
-
-    def postprocess(self, value: Any) -> Any:
-        return value
-
-    def api_info(self) -> dict[str, Any]:
-        return {"type": "object"}
+    return gr.HTML(
+        empty(),
+        html_template=_TEMPLATE,
+        js_on_load=_DRAW,
+        apply_default_css=False,
+        elem_classes="stage-holder",
+        **rest,
+    )
 
 
 def empty(word: str = "stage.empty") -> dict[str, Any]:

@@ -12,22 +12,18 @@ import gradio as gr
 from instantid_demo.settings import Settings
 from instantid_demo.ui import theme
 from instantid_demo.ui.about import About
-from instantid_demo.ui.api import Api
-from instantid_demo.ui.blend import Blend
+from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.create import Create
 from instantid_demo.ui.desk import Desk, Engine
-from instantid_demo.ui.group import Group
-from instantid_demo.ui.history import History
-from instantid_demo.ui.models import Models
-from instantid_demo.ui.verify import Verify
-from instantid_demo.ui.words import attributes, english, i18n, span, word
+from instantid_demo.ui.words import attributes, i18n, span, word
 
 TITLE = "InstantID"
 _MARK = (
     '<svg class="mark" viewBox="0 0 40 40" aria-hidden="true"><rect width="40" height="40" rx="11" fill="#177863"/>'
     '<ellipse cx="20" cy="19" rx="8.6" ry="11" fill="none" stroke="#fff" stroke-width="2"/>'
     '<g fill="#fff"><circle cx="16.4" cy="16.6" r="1.5"/><circle cx="23.6" cy="16.6" r="1.5"/>'
-    '<circle cx="20" cy="20.4" r="1.3"/><circle cx="17.4" cy="24.2" r="1.2"/><circle cx="22.6" cy="24.2" r="1.2"/></g></svg>'
+    '<circle cx="20" cy="20.4" r="1.3"/><circle cx="17.4" cy="24.2" r="1.2"/><circle cx="22.6" cy="24.2" r="1.2"/>'
+    "</g></svg>"
 )
 
 
@@ -40,25 +36,13 @@ def build(settings: Settings, engine: Engine | None = None) -> gr.Blocks:
     ) as demo:
         gr.HTML(word("language"), elem_id="language-probe", apply_default_css=False)
         badge = gr.HTML(header(desk), elem_id="header", apply_default_css=False)
-        with gr.Tabs(elem_classes="tabs") as tabs:
+        consents = Consents(settings)
+        with gr.Tabs(elem_classes="tabs"):
             with gr.Tab(word("tab.create"), id="create"):
-                create = Create(desk)
-            with gr.Tab(word("tab.blend"), id="blend"):
-                Blend(desk, create)
-            with gr.Tab(word("tab.group"), id="group"):
-                Group(desk, create)
-            with gr.Tab(word("tab.history"), id="history") as history_tab:
-                History(desk, create, tabs, history_tab)
-            with gr.Tab(word("tab.models"), id="models") as models_tab:
-                Models(desk, create, badge, models_tab)
-            with gr.Tab(word("tab.verify"), id="verify"):
-                Verify(desk, create, tabs)
+                Create(desk, consents)
             with gr.Tab(word("tab.about"), id="about"):
                 About(desk)
-        Api(desk)
-        demo.load(
-            lambda given: given, [create.remembered], [create.consent], api_visibility="private", show_progress="hidden"
-        )
+        consents.connect(demo)
         demo.load(lambda: header(desk), None, badge, api_visibility="private", show_progress="hidden")
         demo.unload(desk.forget)
     demo.queue(default_concurrency_limit=settings.queue_size + 1, max_size=None)
@@ -96,19 +80,17 @@ def warm_up(engine: Any) -> threading.Thread:
 def header(desk: Desk) -> str:
     """Name, model badge and the licence note, as HTML."""
     badge = desk.engine.badge()
-    family = badge.family
-    badge_word = f"badge.{family}"
-    shown = (
-        f'<span class="badge" id="badge" tabindex="0" {attributes(badge_word + ".help", "title")}>{span(badge_word)}</span>'
-    )
+    badge_word = f"badge.{badge.family}"
+    explained = attributes(f"{badge_word}.help", "title")
+    shown = f'<span class="badge" id="badge" tabindex="0" {explained}>{span(badge_word)}</span>'
     note = span("badge.licence", "p", "licence-note") if badge.research_only else ""
     return (
         f'<header class="top">{_MARK}<div><h1>{TITLE}</h1>{span("tagline", "p", "tagline")}</div>'
         f'<span class="room"></span>{shown}'
         f'<button type="button" class="icon-button" data-action="tour" {attributes("tour", "aria-label")} '
-        f'{attributes("tour", "title")}>?</button>'
+        f"{attributes('tour', 'title')}>?</button>"
         f'<button type="button" class="icon-button" data-action="theme" {attributes("theme", "aria-label")} '
-        f'{attributes("theme", "title")}>◐</button></header>{note}'
+        f"{attributes('theme', 'title')}>◐</button></header>{note}"
     )
 
 

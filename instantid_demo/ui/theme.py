@@ -1,14 +1,12 @@
 """The page's look: a quiet stone-and-pine theme, its style sheet, and the script in the page's head."""
 
 import json
-from pathlib import Path
 
 from gradio.themes import Base, Color
 from gradio.themes.utils import fonts, sizes
 
+from instantid_demo.ui.scripts import script
 from instantid_demo.ui.words import tables
-
-_FOLDER = Path(__file__).resolve().parent
 
 PINE = Color(
     name="pine",
@@ -111,11 +109,11 @@ def theme() -> Base:
 
 def css() -> str:
     """The page's style sheet."""
-    return (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return script("page.css")
 
 
 def head() -> str:
     """What goes into the page's head: the script with the words of all languages in it."""
     words = json.dumps(tables(), ensure_ascii=False).replace("</", "<\\/")
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8").replace("__WORDS__", words)
-    return f'<meta name="color-scheme" content="light dark"><script>{script}</script>'
+    page = script("page.js").replace("__WORDS__", words)
+    return f'<meta name="color-scheme" content="light dark"><script>{page}</script>'
