@@ -23,7 +23,7 @@ from transformers import CLIPTokenizer
 from instantid_demo.faces import keypoints as keypoint_maps
 from instantid_demo.training.checkpointing import load_state, save_state
 from instantid_demo.training.faces import Faces
-from instantid_demo.training.judges import KeypointReader, Recogniser, align_tensor, keypoint_error
+from instantid_demo.training.judges import Critic, KeypointReader, Recogniser, align_tensor, keypoint_error
 from instantid_demo.training.optimizers import Average, MuonAndAdamW
 from instantid_demo.training.pocket import SCHEDULER, Networks, encode_text
 from instantid_demo.training.pool import RESOLUTION, VARIANTS, Pool
@@ -52,6 +52,11 @@ class JointRecipe:
     confusion_weight: float = 0.05
     look_weight: float = 0.15
     keypoint_weight: float = 0.5
+    adversarial_weight: float = 0.0
+    noise_diffusion_weight: float = 1.0
+    """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum."""
+    noise_look_weight: float = 0.4
+    """Weight of the look at pure noise, relative to that at no noise."""
     embedding_noise: float = 0.02
     seed: int = 0
 
@@ -171,6 +176,8 @@ class Trainer:
         self.average = Average(networks.all())
         self.alpha, self.sigma = levels()
         self.empty = tokenizer("", padding="max_length", max_length=77, return_tensors="pt").input_ids
+        self.critic = Critic()
+        self.pair: tuple[Tensor, Tensor] | None = None
         self.seen: dict[str, float] = {}
 
     def conditions(self, batch: Batch, drop: bool) -> tuple[Conditions, Tensor]:
@@ -204,7 +211,9 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16):
             told, whole = self.conditions(batch, drop=True)
             predicted = predict(self.networks, noisy, timestep, told).float()
-        losses = {"diffusion": F.mse_loss(predicted, alpha * noise - sigma * clean)}
+        error = (predicted - (alpha * noise - sigma * clean)).square().mean((1, 2, 3))
+        weight = torch.where(timestep == 999, recipe.noise_diffusion_weight, 1.0)
+        losses = {"diffusion": (weight * error).mean()}
         chosen = torch.nonzero(batch.judged & whole)[: recipe.judged, 0]
         if judge and len(chosen):
             estimate = (alpha * noisy - sigma * predicted)[chosen]
@@ -212,7 +221,7 @@ class Trainer:
         return losses
 
     def judge(self, estimate: Tensor, batch: Batch, chosen: Tensor, signal: Tensor) -> dict[str, Tensor]:
-        """Losses of the decoded estimate of rows `chosen`; the look counts less where little of the picture was seen."""
+        """Losses of the decoded estimate of rows `chosen`; the look may count less where little was seen."""
         recipe = self.recipe
         real = self.batches.pictures(batch.rows[chosen.numpy()])
         keypoints = batch.keypoints[chosen]
@@ -220,12 +229,16 @@ class Trainer:
             made = self.decoder(estimate.contiguous(memory_format=torch.channels_last))
             verdict = self.recogniser(made, real, keypoints, batch.person[chosen])
             found = self.reader(made)
+            adversarial = self.critic.judge(made) if recipe.adversarial_weight else made.new_zeros(())
+        self.pair = (real, made.detach().float())
         self.seen["cosine"] = verdict.cosine.mean().item()
         self.seen["keypoints"] = (error := keypoint_error(found, keypoints)).mean().item()
         return {
             "likeness": recipe.likeness_weight * verdict.likeness.mean(),
             "confusion": recipe.confusion_weight * verdict.confusion.mean(),
-            "look": recipe.look_weight * (verdict.look * (0.4 + 0.6 * signal)).mean(),
+            "look": recipe.look_weight
+            * (verdict.look * (recipe.noise_look_weight + (1 - recipe.noise_look_weight) * signal)).mean(),
+            "adversarial": recipe.adversarial_weight * adversarial.float(),
             "keypoints": recipe.keypoint_weight * error.clamp(max=0.5).mean(),
         }
 
@@ -249,6 +262,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.networks.parameters(), 2.0)
             self.optimizer.step()
             self.average.update()
+            if recipe.adversarial_weight and self.pair:
+                self.seen["critic"] = self.critic.learn(*self.pair)
             samples += recipe.batch
             for name, value in losses.items():
                 self.seen[f"~{name}"] = 0.95 * self.seen.get(f"~{name}", value.item()) + 0.05 * value.item()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
 from instantid_demo.faces.offline import CHIP_KEYPOINTS
 from instantid_demo.training.pool import RESOLUTION, Pool
+from instantid_demo.training.vae import PatchDiscriminator
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class Recogniser(nn.Module):
 
 
 def align_tensor(pictures: Tensor, keypoints: Tensor) -> Tensor:
-    """Face chips `(n, 3, 150, 150)`: the least-squares similarity of `faces.offline.align`, differentiable in the picture."""
+    """Face chips `(n, 3, 150, 150)`: `faces.offline.align`, differentiable in the picture."""
     target = torch.as_tensor(np.asarray(CHIP_KEYPOINTS), dtype=torch.float32) * CHIP_SIZE
     source_mean, target_mean = keypoints.mean(1, keepdim=True), target.mean(0)
     source, wanted = keypoints - source_mean, target - target_mean
@@ -143,3 +144,36 @@ def train_reader(pool: Pool, file: Path, minutes: float, batch: int = 48, seed: 
             log.info("keypoint reader step %d, error %.4f eye distances", step, error.item())
     torch.save(reader.state_dict(), file)
     return reader.eval().requires_grad_(False)
+
+
+class Critic:
+    """Tells made pictures from real ones by patches of two sizes (hinge loss), and learns as it goes."""
+
+    def __init__(self, learning_rate: float = 3e-4) -> None:
+        self.nets = nn.ModuleList([PatchDiscriminator(48), PatchDiscriminator(48)])
+        self.nets.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(self.nets.parameters(), learning_rate, betas=(0.5, 0.99))
+
+    def scores(self, pictures: Tensor) -> list[Tensor]:
+        """Patch scores at full and at half size of pictures `(n, 3, h, w)` in -1..1."""
+        pictures = pictures.to(memory_format=torch.channels_last)
+        return [self.nets[0](pictures), self.nets[1](F.avg_pool2d(pictures, 2))]
+
+    def judge(self, made: Tensor) -> Tensor:
+        """The generator's loss: lower the more real the pictures look."""
+        self.nets.requires_grad_(False)
+        loss = -torch.stack([score.mean() for score in self.scores(made)]).mean()
+        self.nets.requires_grad_(True)
+        return loss
+
+    def learn(self, real: Tensor, made: Tensor) -> float:
+        """One step on a batch of real and made pictures; returns the hinge loss (2: no idea, 0: certain)."""
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = self.scores(torch.cat([real, made]))
+        count = len(real)
+        losses = [F.relu(1 - s[:count].float()).mean() + F.relu(1 + s[count:].float()).mean() for s in scores]
+        loss = torch.stack(losses).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()

@@ -72,7 +72,7 @@ def _matrix(weight: Tensor) -> Tensor:
 class Average(nn.Module):
     """Exponential moving average of modules' parameters; young averages forget faster."""
 
-    def __init__(self, modules: dict[str, nn.Module], decay: float = 0.9995) -> None:
+    def __init__(self, modules: dict[str, nn.Module], decay: float = 0.998) -> None:
         super().__init__()
         self.decay = decay
         self.updates = 0

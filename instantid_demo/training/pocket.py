@@ -115,7 +115,7 @@ def add_adapter(unet: UNet2DConditionModel) -> None:
 
 
 def train_tokenizer(texts: list[str], size: int = 2048) -> CLIPTokenizer:
-    """A CLIP tokenizer (lower case, byte level, `</w>` at word ends) of at most `size` entries, learned from `texts`."""
+    """A CLIP tokenizer (lower case, byte level) of at most `size` entries, learned from `texts`."""
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizers.Sequence(
