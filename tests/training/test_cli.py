@@ -1,0 +1,58 @@
+"""Recipes and flags of `train`."""
+
+import pytest
+
+from instantid_demo.request import RequestError
+from instantid_demo.training import adapter_run, cli, dry_run
+from instantid_demo.training.joint import JointRecipe
+from instantid_demo.training.vae import VaeRecipe
+
+
+@pytest.mark.parametrize(("name", "architecture"), [("sdxl-adapter", "sdxl"), ("sd15-adapter", "sd15")])
+def test_adapter_recipes_are_complete(name, architecture):
+    recipe = adapter_run.recipe_of(cli.read_recipe(name)["adapter"])
+    assert dry_run.architecture_of(recipe) == architecture
+    assert adapter_run.recipe_of(cli.read_recipe(name)["adapter"], "mine").base == "mine"
+
+
+def test_the_pocket_recipe_is_complete():
+    recipe = cli.read_recipe("pocket")
+    assert recipe["kind"] == "pocket"
+    VaeRecipe(**recipe["vae"])
+    JointRecipe(**recipe["joint"])
+
+
+@pytest.mark.parametrize("table", [{"base": "x", "stepz": 1}, {}])
+def test_wrong_numbers_are_named(table):
+    with pytest.raises(RequestError, match=r"stepz|base"):
+        adapter_run.recipe_of(table)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["unknown", "--data", "x", "--out", "y"],
+        ["sdxl-adapter"],
+        ["pocket", "--dry-run"],
+        ["sdxl-adapter", "--data", "nowhere"],
+    ],
+)
+def test_what_cannot_run_ends_with_2_and_a_sentence(argv, capsys):
+    assert cli.main(argv) == 2
+    said = capsys.readouterr().err.strip()
+    assert said
+    assert "Traceback" not in said
+
+
+def test_a_damaged_recipe_is_refused(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("kind = ")
+    with pytest.raises(RequestError, match="cannot be read"):
+        cli.read_recipe(str(file))
+
+
+def test_a_dry_run_trains_stops_goes_on_and_exports():
+    recipe = adapter_run.recipe_of({**cli.read_recipe("sd15-adapter")["adapter"], "batch": 1})
+    said = dry_run.run(recipe, 2)
+    assert "sd15 at full size" in said
+    assert '"steps": 2' in said
