@@ -10,6 +10,7 @@ import json
 import logging
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from instantid_demo.training.adapter import AdapterRecipe, AdapterTrainer
 from instantid_demo.training.adapter_model import AdapterModel
@@ -137,10 +138,16 @@ def estimate(architecture: Architecture, recipe: AdapterRecipe) -> tuple[Estimat
     return found, model
 
 
+@cache
+def _tokenizer() -> CLIPTokenizer:
+    """One for all tiny bases: learning it anew may number words of equal frequency in another order."""
+    return train_tokenizer(["a photo of a person"], 600)
+
+
 def tiny_base(architecture: Architecture, seed: int = 0) -> Any:
     """A stock pipeline of the architecture's own classes, with small networks of random weights."""
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(["a photo of a person"], 600)
+    tokenizer = _tokenizer()
     sdxl = architecture == "sdxl"
     text = {
         "vocab_size": len(tokenizer),
@@ -204,7 +211,9 @@ def tiny_trainer(architecture: Architecture, recipe: AdapterRecipe, out: Path, d
     photos, faces = random_people(out / "pictures", 6, dimension)
     base = tiny_base(architecture)
     model = AdapterModel.fresh(base.unet, dimension, recipe.tokens, recipe.resampler_width)
-    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=recipe.accumulation)
+    accelerator = Accelerator(
+        cpu=True, gradient_accumulation_steps=recipe.accumulation, mixed_precision=recipe.mixed_precision
+    )
     return AdapterTrainer(base, model, photos, faces, recipe, out, accelerator)
 
 

@@ -1,5 +1,6 @@
 """The paper's recipe on tiny bases: what learns, what stays, going on after a stop, and the way into the product."""
 
+import json
 import os
 from dataclasses import replace
 
@@ -14,9 +15,10 @@ from instantid_demo.method.identity_net import IdentityNet
 from instantid_demo.method.image_adapter import load_image_adapter
 from instantid_demo.method.prompts import encode
 from instantid_demo.request import RequestError
-from instantid_demo.training import adapter, checkpointing, dry_run
+from instantid_demo.training import adapter, adapter_run, checkpointing, dry_run
 from instantid_demo.training.adapter import AdapterRecipe
 from instantid_demo.training.adapter_model import AdapterModel
+from tests.training.test_shards import Looker
 
 RECIPE = replace(
     dry_run.small(AdapterRecipe(base="tiny"), 4), samples=0, gradient_checkpointing=False, learning_rate=1e-2
@@ -57,6 +59,19 @@ def test_only_the_three_parts_learn_and_all_of_them(architecture, tmp_path):
     assert {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])} == set(
         trainer.inner.trained()
     )
+
+
+def test_half_precision_and_checkpointing_train_the_same_parts_in_float32(tmp_path):
+    recipe = replace(RECIPE, mixed_precision="bf16", gradient_checkpointing=True, min_snr=5.0)
+    trainer = dry_run.tiny_trainer("sdxl", recipe, tmp_path)
+    before = states(trainer)
+    assert np.isfinite(trainer.run(1))
+    after = states(trainer)
+    assert trainer.inner.unet.conv_in.weight.dtype == torch.bfloat16
+    assert all(value.dtype == torch.float32 for value in after.values())
+    assert {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])} == {
+        *("resampler", "identity_net", "adapter")
+    }
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
@@ -193,6 +208,21 @@ def test_every_photograph_comes_once_per_epoch_in_a_new_order(tmp_path):
         seen += [known[tuple(row)] for row in trainer.examples(number).embeddings.tolist()]
     assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
     assert seen[:6] != seen[6:]
+
+
+def test_a_whole_run_from_a_folder_of_photographs(tmp_path, monkeypatch):
+    for number in range(3):
+        Image.new("RGB", (60, 80), (90 * number, 80, 200)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(adapter_run, "find_analyser", lambda recipe, settings: Looker())
+    monkeypatch.setattr(adapter_run, "load_base", lambda source: dry_run.tiny_base("sdxl"))
+    recipe = replace(RECIPE, steps=2, samples=2)
+    adapter_run.run(recipe, tmp_path, tmp_path / "out", max_steps=1)
+    adapter_run.run(recipe, tmp_path, tmp_path / "out")
+    assert (tmp_path / "out" / "checkpoint" / "ip-adapter.bin").is_file()
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2]
+    assert lines[-1]["face_found"] == 1.0
+    assert -1 <= lines[-1]["likeness"] <= 1
 
 
 def test_samples_become_a_grid(tmp_path):
