@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -84,7 +83,9 @@ class Verdict:
         """Judges things that are equal or not."""
         self._note(what, 0.0 if ours == reference else 1.0, 0.0)
 
-    def pixels(self, what: str, ours: np.ndarray, reference: np.ndarray, *, levels: int = 0, share: float = 0.0) -> None:
+    def pixels(
+        self, what: str, ours: np.ndarray, reference: np.ndarray, *, levels: int = 0, share: float = 0.0
+    ) -> None:
         """Judges uint8 pictures: at most `levels` apart, in at most `share` of the values."""
         if ours.shape != reference.shape:
             self.failures.append(f"{what}: shape {ours.shape} instead of {reference.shape}")
