@@ -1,0 +1,99 @@
+"""The command line's contracts, run as a user runs them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from instantid_demo.settings import ROOT
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def run(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "INSTANTID_HOME": str(home),
+        "INSTANTID_OUTPUTS": str(home / "outputs"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-m", "instantid_demo", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
+
+
+def test_help_does_not_load_the_networks() -> None:
+    code = "import sys; from instantid_demo import cli; cli._parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_generate_prints_one_object_and_saves_a_marked_file(home: Path, portraits: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "new" / "x.png"
+    words = ("--prompt", "a photo of a person", "--seed", "7", "--out", out, "--json")
+    done = run(home, "generate", "--model", "pocket", "--face", portraits[0], *words)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["seed"] == 7
+    assert report["files"] == [str(out)]
+    assert Image.open(out).size == (256, 256)
+    assert len(report["likeness"]) == 1
+    verified = json.loads(run(home, "verify", out, "--json").stdout)
+    assert verified["manifest"] in ("untrusted", "trusted")
+    assert verified["watermark"] is True
+    again = run(home, "generate", "--settings-from", out, "--face", portraits[0], "--out", tmp_path / "y.png", "--json")
+    assert json.loads(again.stdout)["seed"] == 7
+    assert list(Image.open(tmp_path / "y.png").getdata()) == list(Image.open(out).getdata())
+
+
+def test_generate_into_a_folder_with_pose_and_style(home: Path, portraits: list[Path], tmp_path: Path) -> None:
+    more = ("--style", "film noir", "--images", "2", "--out", tmp_path / "dir", "--format", "webp")
+    done = run(home, "generate", "--face", portraits[0], "--pose", portraits[1], *more)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "dir").glob("*.webp"))) == 2
+
+
+def test_faces_lists_them_or_none(home: Path, portraits: list[Path], tmp_path: Path) -> None:
+    found = json.loads(run(home, "faces", portraits[0], "--json").stdout)["faces"]
+    assert len(found) == 1
+    points = found[0]["keypoints"]
+    assert len(points) == 5
+    assert points[0][0] < points[1][0]
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (200, 200), "grey").save(blank)
+    empty = run(home, "faces", blank, "--json")
+    assert (empty.returncode, json.loads(empty.stdout)) == (0, {"faces": []})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "--face", "missing.jpg"),
+        ("generate", "--steps", "many"),
+        ("generate", "--face", "a.jpg", "--view", "sideways"),
+        ("generate", "--face", "a.jpg", "--model", "sdxl"),
+        ("generate", "--face", "a.jpg", "--out", "x.txt"),
+        ("faces", "missing.jpg"),
+        ("verify", "missing.png"),
+        ("nonsense",),
+    ],
+    ids=" ".join,
+)
+def test_the_users_mistakes_are_one_line_and_code_2(home: Path, arguments: tuple[str, ...]) -> None:
+    done = run(home, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_doctor_says_what_is_here(home: Path) -> None:
+    report = json.loads(run(home, "doctor", "--json").stdout)
+    assert report["chosen"] == "pocket"
+    assert report["models"]["pocket"]["ready"] is True
+    assert report["advice"]
