@@ -115,6 +115,8 @@ class AdapterTrainer:
         self.device = accelerator.device
         out.mkdir(parents=True, exist_ok=True)
         frozen = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(recipe.mixed_precision, torch.float32)
+        if self.device.type == "cpu":
+            frozen = torch.float32  # its kernels do not mix types, as autocast has them on CUDA
         model.unet.to(dtype=frozen)
         for part in model.trained().values():
             part.float()

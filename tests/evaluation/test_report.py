@@ -25,7 +25,7 @@ class Painter:
         self.settings = settings
         self.asked: list[GenerationRequest] = []
 
-    def load(self, model: str) -> None:
+    def warm_up(self, model: str) -> None:
         pass
 
     def analyse(self, photo, model: str) -> list[Face]:
@@ -39,6 +39,8 @@ class Painter:
 
     def generate(self, request: GenerationRequest) -> Result:
         self.asked.append(request)
+        if not self.analyse(request.face[0], request.model):
+            raise RequestError("No face was found.")
         source = Image.open(request.face[0])
         made = source.resize((64, 64)).convert("L" if request.style == "black and white" else "RGB").convert("RGB")
         if "lost" in request.face[0].name:

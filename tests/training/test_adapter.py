@@ -67,7 +67,6 @@ def test_half_precision_and_checkpointing_train_the_same_parts_in_float32(tmp_pa
     before = states(trainer)
     assert np.isfinite(trainer.run(1))
     after = states(trainer)
-    assert trainer.inner.unet.conv_in.weight.dtype == torch.bfloat16
     assert all(value.dtype == torch.float32 for value in after.values())
     assert {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])} == {
         *("resampler", "identity_net", "adapter")
