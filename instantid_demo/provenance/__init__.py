@@ -1,0 +1,1 @@
+"""Where a picture comes from: its settings as text, an invisible watermark, and signed content credentials."""
