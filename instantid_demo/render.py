@@ -15,6 +15,7 @@ from instantid_demo import schedulers
 from instantid_demo.guidance import guided
 from instantid_demo.jobs import Job
 from instantid_demo.loaded import Loaded
+from instantid_demo.method import savings
 from instantid_demo.method.conditioning import IdentityCondition
 from instantid_demo.prepare import Prepared
 from instantid_demo.request import Progress, RequestError
@@ -144,7 +145,7 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
         control_mask=None if prepared.control_mask is None else torch.as_tensor(prepared.control_mask).to(place),
         uncond_noise=request.identity_noise,
     )
-    with torch.no_grad(), _sampling(pipe, scheduler, watch), conditioned, guidance:
+    with torch.no_grad(), _sampling(pipe, scheduler, watch), conditioned, guidance, savings.applied(pipe):
         latents = pipe(**arguments).images
     watch.job.check()
     if not torch.isfinite(latents).all():

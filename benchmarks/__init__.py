@@ -1,0 +1,1 @@
+"""What InstantID costs, as ratios to the original's way of computing: `python -m benchmarks`."""

@@ -1,0 +1,63 @@
+"""`python -m benchmarks --synthetic tiny [--json]`: how much faster than the original's way of computing."""
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+
+
+def main() -> int:
+    """Prints a table, or JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--synthetic", choices=["tiny", "sdxl"], help="random networks of SDXL's shape: small or full size"
+    )
+    what.add_argument("--pocket", action="store_true", help="the embedded model, through the engine")
+    parser.add_argument("--face", help="photo for --pocket")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--single", action="store_true", help="measure each exact saving alone as well")
+    parser.add_argument("--only", help="names of modes, with commas; the reference always runs")
+    parser.add_argument("--budget", type=float, default=None, help="seconds after which no new round starts")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds at most")
+    parser.add_argument("--side", type=int, default=None, help="of the picture, pixels")
+    arguments = parser.parse_args()
+
+    from instantid_demo import quiet
+
+    quiet.libraries()
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    if arguments.pocket:
+        from benchmarks import pocket
+
+        report = pocket.measure(arguments.face, arguments.rounds)
+        print(json.dumps(report, indent=1) if arguments.json else pocket.table(report))
+        return 0
+
+    from benchmarks import modes, synthetic
+    from benchmarks.models import SIZES
+
+    size = SIZES[arguments.synthetic]
+    if arguments.side:
+        size = dataclasses.replace(size, side=arguments.side)
+    chosen = [*modes.MODES, *(modes.SINGLE if arguments.single else [])]
+    if arguments.only:
+        wanted = arguments.only.split(",")
+        needed = {"reference", *wanted, *(mode.compared_with for mode in chosen if mode.name in wanted)}
+        chosen = [mode for mode in chosen if mode.name in needed]
+    tiny = size.name == "tiny"
+    report = synthetic.compare(
+        size,
+        chosen,
+        measured=3 if tiny else 2,
+        budget=arguments.budget or (40.0 if tiny else 1.0),
+        most=arguments.rounds,
+        say=lambda said: print(said, end="   \r", file=sys.stderr, flush=True) if sys.stderr.isatty() else None,
+    )
+    print(json.dumps(report, indent=1) if arguments.json else synthetic.table(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""One run of one mode, stage by stage, through the product's own pipeline."""
+
+import io
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.models import FACE, Size
+from benchmarks.modes import Mode
+from benchmarks.original import original
+from instantid_demo.guidance import guided
+from instantid_demo.method import prompts, savings
+from instantid_demo.method.conditioning import IdentityCondition
+from instantid_demo.render import decode
+
+GIGABYTE = 2**30
+PROMPT, NEGATIVE = "a person in a red coat in the snow, film photo", "blurry, painting, low quality"
+
+
+@dataclass
+class Run:
+    """What one run took, projected to the mode's number of steps."""
+
+    stages: dict[str, float]
+    """Wall-clock seconds."""
+    cpu_seconds: float
+    peak_gb: float
+    latents: Tensor
+
+    @property
+    def total(self) -> float:
+        """Wall-clock seconds of the whole picture."""
+        return sum(self.stages.values())
+
+
+@dataclass
+class Calls:
+    """Wall and CPU seconds of each call of a network, with its rows."""
+
+    rows: list[int] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    _start: tuple[float, float] = (0.0, 0.0)
+
+    def before(self, module: Any, args: tuple, kwargs: dict) -> None:
+        """Forward pre-hook."""
+        given = args[0] if args else next(iter(kwargs.values()))
+        self.rows.append(len(given))
+        self._start = time.perf_counter(), time.process_time()
+
+    def after(self, module: Any, args: tuple, output: Any) -> None:
+        """Forward hook."""
+        self.wall.append(time.perf_counter() - self._start[0])
+        self.cpu.append(time.process_time() - self._start[1])
+
+    def projected(self, planned: list[int], kind: str = "wall") -> float:
+        """Seconds of as many calls as planned: the first as measured, later ones as the median of their kind."""
+        seconds = getattr(self, kind)
+        wanted = [rows for rows in planned if rows]
+        if not wanted:
+            return 0.0
+        total = seconds[0]
+        for rows in wanted[1:]:
+            # Fewer calls than kinds of rows are measured where a run is short: then the first one stands in.
+            known = [s for s, r in list(zip(seconds, self.rows, strict=True))[1:] if r == rows]
+            total += statistics.median(known) if known else seconds[0] * rows / self.rows[0]
+        return total
+
+
+def run(pipe: Any, size: Size, mode: Mode, measured: int) -> Run:
+    """Measures `mode` over `measured` steps and projects it to all its steps.
+
+    Text, tokens, decoding and saving are measured whole. Which networks run in which step follows from `Mode.plan`.
+    """
+    steps = mode.steps or size.steps
+    measured = min(measured, steps)
+    calls = {"text": Calls(), "tokens": Calls(), "identity_net": Calls(), "unet": Calls()}
+    ends: list[float] = []
+
+    def on_step(_pipe: Any, step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        ends.append(time.perf_counter())
+        return values
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        for name, module in (
+            ("text", pipe.text_encoder),
+            ("text", pipe.text_encoder_2),
+            ("tokens", pipe.resampler),
+            ("identity_net", pipe.controlnets[0]),
+            ("unet", pipe.unet),
+        ):
+            stack.enter_context(_hooked(module, calls[name]))
+        if mode.savings is None:
+            stack.enter_context(original(pipe))
+        peak = Peak()
+        cpu = time.process_time()
+        text = prompts.encode(pipe, PROMPT, NEGATIVE)
+        begin = time.perf_counter()
+        conditioned = pipe.conditioned([_person(size, pipe.unet.dtype)], identity_scale=mode.strength, every=mode.every)
+        stack.enter_context(conditioned)
+        if mode.savings is not None:
+            stack.enter_context(savings.applied(pipe, mode.savings))
+        window = guided(
+            pipe.unet,
+            pipe.controlnets,
+            lambda: len(ends) / measured,
+            scale=mode.guidance,
+            window=(0.0, mode.guided_until),
+        )
+        stack.enter_context(window)
+        latents = pipe(
+            **text,
+            image=_keypoints(size),
+            height=size.side,
+            width=size.side,
+            num_inference_steps=measured,
+            guidance_scale=mode.guidance,
+            generator=torch.Generator().manual_seed(1),
+            output_type="latent",
+            callback_on_step_end=on_step,
+        ).images
+        decoding = time.perf_counter()
+        picture = decode(pipe, latents[0])
+        saving = time.perf_counter()
+        picture.save(io.BytesIO(), "PNG")
+        end = time.perf_counter()
+        cpu = time.process_time() - cpu
+
+    planned = mode.plan(steps)
+    nets = {name: calls[name] for name in ("identity_net", "unet")}
+    of_nets = {name: nets[name].projected([rows[i] for rows in planned]) for i, name in enumerate(nets)}
+    in_nets = sum(sum(entry.wall) for entry in nets.values())
+    loop = ends[-1] - begin - in_nets - sum(calls["tokens"].wall)
+    # Between the networks: the scheduler and the rest of the loop in every step, preparing before the first.
+    later = max(0.0, ends[-1] - ends[0] - sum(sum(entry.wall[1:]) for entry in nets.values()))
+    per_step = later / max(1, measured - 1)
+    stages = {
+        "text": sum(calls["text"].wall),
+        "tokens": sum(calls["tokens"].wall),
+        "prepare": max(0.0, loop - per_step * measured),
+        **of_nets,
+        "scheduler": per_step * steps,
+        "decode": saving - decoding,
+        "save": end - saving,
+    }
+    cpu_nets = sum(nets[name].projected([rows[i] for rows in planned], "cpu") for i, name in enumerate(nets))
+    cpu_once = cpu - sum(sum(entry.cpu) for entry in nets.values())
+    return Run(stages, cpu_once + cpu_nets, peak.read(), latents.float())
+
+
+@contextmanager
+def _hooked(module: torch.nn.Module, calls: Calls) -> Iterator[None]:
+    hooks = [
+        module.register_forward_pre_hook(calls.before, with_kwargs=True),
+        module.register_forward_hook(calls.after),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _person(size: Size, dtype: torch.dtype) -> IdentityCondition:
+    return IdentityCondition(torch.randn(FACE, generator=torch.Generator().manual_seed(2)).to(dtype))
+
+
+def _keypoints(size: Size) -> Image.Image:
+    from instantid_demo.faces import keypoints
+
+    points = np.array([(0.4, 0.4), (0.6, 0.4), (0.5, 0.5), (0.42, 0.62), (0.58, 0.62)], np.float32)
+    return keypoints.draw(size.side, size.side, points * size.side)
+
+
+class Peak:
+    """The most memory that the process held since this object was made, in GB; Linux resets its mark, others cannot."""
+
+    _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def __init__(self) -> None:
+        with suppress(OSError):
+            self._RESET.write_text("5")
+
+    def read(self) -> float:
+        """Gigabytes of resident memory at its highest."""
+        if self._STATUS.is_file():
+            line = next(line for line in self._STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+            return int(line.split()[1]) * 1024 / GIGABYTE
+        import resource
+        import sys
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIGABYTE
+
+
+def difference(one: Tensor, reference: Tensor) -> float:
+    """max|d| / std of the reference."""
+    return float((one - reference).abs().max() / reference.std())

@@ -1,0 +1,61 @@
+"""The ways of running that are compared, and which networks each of their steps runs."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from instantid_demo.method.savings import Savings
+
+GUIDANCE = 5.0
+STRENGTH = 0.8
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to make the same picture."""
+
+    name: str
+    exact: bool
+    """Promises the reference's latents up to rounding: max|d| / std at most 1e-3 in float32."""
+    about: str
+    dtype: torch.dtype = torch.float32
+    savings: Savings | None = field(default_factory=Savings)
+    """None: the original's way."""
+    backend: str = "torch"
+    compared_with: str = "reference"
+    guidance: float = GUIDANCE
+    guided_until: float = 1.0
+    strength: float = STRENGTH
+    every: int = 1
+    steps: int | None = None
+    """None: as many as the reference."""
+
+    def plan(self, steps: int) -> list[tuple[int, int]]:
+        """Rows of the batch that IdentityNet and UNet get in each step; 0: it rests."""
+        planned = []
+        due = 0
+        for step in range(steps):
+            rows = 2 if self.guidance > 1 and step / steps < self.guided_until else 1
+            runs = self.savings is None or self.strength > 0
+            planned.append((rows if runs and due % self.every == 0 else 0, rows))
+            due += runs
+        return planned
+
+
+NO_SAVINGS = {"keys": False, "keypoint_map": False, "kernels": False, "layout": False}
+
+MODES = [
+    Mode("reference", True, "the original's schedule", savings=None),
+    Mode("exact", True, "all exact savings"),
+    Mode("reference-scale-0", True, "the original with IdentityNet at strength 0", savings=None, strength=0.0),
+    Mode("exact-scale-0", True, "IdentityNet rests at strength 0", strength=0.0, compared_with="reference-scale-0"),
+    Mode("bf16", False, "exact savings in bfloat16", dtype=torch.bfloat16),
+    Mode("identity-every-2", False, "IdentityNet in every second step", every=2),
+    Mode("guidance-half", False, "guidance in the first half of the steps", guided_until=0.5),
+    Mode("few-step", False, "4 steps without guidance", guidance=1.0, steps=4),
+    Mode("few-step-bf16", False, "4 steps without guidance, bfloat16", torch.bfloat16, guidance=1.0, steps=4),
+]
+SINGLE = [
+    Mode(f"only-{name}", True, f"the saving `{name}` alone", savings=Savings(**{**NO_SAVINGS, name: True}))
+    for name in NO_SAVINGS
+]
