@@ -1,6 +1,7 @@
 """The Create tab: photo, words, look, head position, and everything else folded away."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class Create:
     # ---- building ----
 
     def _who(self) -> None:
-        with gr.Group(elem_id="who", elem_classes="card"):
+        with gr.Column(elem_id="who", elem_classes="card"):
             gr.HTML(span("who.title", "h2"), elem_classes="card-title", apply_default_css=False)
             self.photo = gr.Image(
                 label=word("field.face"),
@@ -116,7 +117,7 @@ class Create:
                 gr.HTML(span("card.note", "p", "note"), apply_default_css=False)
 
     def _what(self) -> None:
-        with gr.Group(elem_id="what", elem_classes="card"):
+        with gr.Column(elem_id="what", elem_classes="card"):
             gr.HTML(span("what.title", "h2"), elem_classes="card-title", apply_default_css=False)
             self.values["prompt"] = fields.component(
                 "prompt", lines=2, max_lines=6, placeholder=word("prompt.placeholder"), info=None
@@ -126,7 +127,7 @@ class Create:
             )
 
     def _how(self) -> None:
-        with gr.Group(elem_id="how", elem_classes="card"):
+        with gr.Column(elem_id="how", elem_classes="card"):
             self.values["quality"] = fields.component("quality", info=None)
             with gr.Row():
                 self.shape = gr.Dropdown(
@@ -165,7 +166,7 @@ class Create:
             self.values["strength"] = fields.component("strength")
         with gr.Accordion(word("controls.title"), open=False, elem_id="controls"):
             self._controls()
-        with gr.Accordion(word("advanced.title"), open=False, elem_id="advanced"):
+        with gr.Accordion(word("advanced.title"), open=False, elem_id="advanced") as self.advanced:
             self._advanced()
         with gr.Accordion(word("restore.title"), open=False, elem_id="restore"):
             self.restore = gr.File(
@@ -242,14 +243,14 @@ class Create:
                     )
 
     def _advanced(self) -> None:
-        group = None
-        for name in fields.advanced_fields():
-            if name in self.values:
-                continue
-            if extra(name)["group"] != group:
-                group = str(extra(name)["group"])
-                gr.HTML(span(f"group.{group}", "h3"), elem_classes="group-title", apply_default_css=False)
-            self.values[name] = fields.component(name)
+        for group, names in itertools.groupby(
+            (name for name in fields.advanced_fields() if name not in self.values),
+            lambda name: str(extra(name)["group"]),
+        ):
+            gr.HTML(span(f"group.{group}", "h3"), elem_classes="group-title", apply_default_css=False)
+            with gr.Row(elem_classes="settings-row"):
+                for name in names:
+                    self.values[name] = fields.component(name, min_width=200)
         gr.HTML(span("group.size", "h3"), elem_classes="group-title", apply_default_css=False)
         with gr.Row():
             for name in ("width", "height"):
@@ -354,7 +355,7 @@ class Create:
                 None,
                 [*sides, self.frame],
                 self.frame,
-                js="(width, height, frame) => ({...frame, width: width || 1, height: height || 1})",
+                js="(width, height, frame) => ({...frame, width: Number(width) || 1, height: Number(height) || 1})",
                 **instant,
             )
         self.random.click(None, None, [self.values["seed"]], js="() => null", **instant)
@@ -369,7 +370,7 @@ class Create:
         ).then(self._generate, **running)
         self.stop.click(self._cancel, None, [self.stop], **instant)
 
-        self.use_seed.click(self._use_seed, [self.show.made], [self.values["seed"]], **instant)
+        self.use_seed.click(self._use_seed, [self.show.made], [self.values["seed"], self.advanced], **instant)
         self.as_start.click(self._as_start, [self.show.made], [self.editor], **quiet)
         self.compare.click(self._compare, [self.show.made, self.photo], [self.slider], **quiet)
         self.comfy.click(spoken(self._export), [self.show.made], [self.workflow], **quiet)
@@ -541,7 +542,7 @@ class Create:
         photo: str | None,
         more: list[str] | None,
         choice: str,
-        combine: str,
+        combine: Any,
         given: bool,
         visitor: gr.Request,
     ) -> Any:
@@ -559,9 +560,9 @@ class Create:
             else:
                 chosen.append(found[people.largest(found)])
         identity = people.identity_of(chosen, combine)
-        file = self.desk.folder(visitor) / "identity.safetensors"
-        identity.save(file)
-        return gr.update(value=str(file), visible=True)
+        card = self.desk.folder(visitor) / "identity.safetensors"
+        identity.save(card)
+        return gr.update(value=str(card), visible=True)
 
     def _map_of(self, kind: str) -> Any:
         def preview(image: str | None, is_map: bool) -> Any:
@@ -586,8 +587,8 @@ class Create:
         return sides(shape, area(self.desk))
 
     @staticmethod
-    def _use_seed(made: dict[str, Any] | None) -> Any:
-        return made["seeds"][made["chosen"]] if made else gr.skip()
+    def _use_seed(made: dict[str, Any] | None) -> tuple[Any, Any]:
+        return (made["seeds"][made["chosen"]], gr.update(open=True)) if made else (gr.skip(), gr.skip())
 
     @staticmethod
     def _as_start(made: dict[str, Any] | None) -> Any:
@@ -638,7 +639,7 @@ def area(desk: Desk) -> int:
     """Pixels of the usual picture of the model that would run."""
     from instantid_demo import presets
 
-    family = getattr(desk.engine.badge(), "family", "pocket")
+    family = desk.engine.badge().family
     usual = presets.of(family, desk.settings.pocket if family == "pocket" else None)
     return usual.width * usual.height
 

@@ -27,6 +27,9 @@ STATEMENT = "I may use this face"
 class Engine(Protocol):
     """What the page asks of `instantid_demo.engine.Engine`."""
 
+    @property
+    def loaded_model(self) -> str | None: ...
+
     def run(self, request: GenerationRequest, *, job: Job | None = None) -> Iterator[Progress | Result]: ...
 
     def analyse(self, photo: Any) -> list[Any]: ...

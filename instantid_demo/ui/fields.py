@@ -63,9 +63,9 @@ def component(name: str, **more: Any) -> Component:
     if kind in (int, float):
         step = extra(name).get("step", 1)
         if field.default is None or low is None or high is None:
+            # Gradio's Number turns "empty" into 0 as soon as it is drawn; pydantic reads numbers from text as well.
             given.setdefault("placeholder", word("auto"))
-            given["precision"] = 0 if kind is int else None
-            return gr.Number(minimum=low, maximum=high, step=step, **given)
+            return gr.Textbox(max_lines=1, **given)
         return gr.Slider(low, high, step=step, **given)
     if kind is str:
         return gr.Textbox(**given)

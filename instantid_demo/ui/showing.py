@@ -1,7 +1,7 @@
 """Runs requests for a tab and shows what comes: progress, saved pictures, likeness in words."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Show:
 
     def play(
         self, desk: Desk, requests: list[GenerationRequest], visitor: gr.Request, *, as_sheet: bool = False
-    ) -> Iterator[dict[Any, Any]]:
+    ) -> Generator[dict[Any, Any], None, None]:
         """Runs the requests in a row and yields updates of `outputs`, the last with the saved pictures.
 
         Raises:
@@ -90,6 +90,9 @@ class Show:
                     if isinstance(event, Result):
                         results.append(event)
                         continue
+                    if event.stage == "queued" and not desk.engine.loaded_model:
+                        # The model is being read ahead of the first request; nobody else is in the line.
+                        event = Progress(stage="loading")
                     yield {self.stage: stage.shown(event)}
                 yield {self.stage: stage.shown(Progress(stage="checking"))}
                 yield self.finished(desk, results, visitor, as_sheet)

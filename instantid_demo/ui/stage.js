@@ -13,6 +13,7 @@ const draw = () => {
   const text = root.querySelector('.text');
   text.dataset.values = JSON.stringify({ done: v.done, total: v.total, place: v.place });
   text.dataset.word = v.word || 'stage.empty';
+  if (v.state === 'empty') root.querySelector('.empty p').dataset.word = v.word || 'stage.empty';
   root.querySelector('.detail').textContent = v.message || '';
 };
 watch('value', draw);

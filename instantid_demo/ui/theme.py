@@ -39,14 +39,17 @@ STONE = Color(
 
 
 def theme() -> Base:
-    """The Gradio theme; its fonts come with Gradio, so the page asks nobody else for anything."""
+    """The Gradio theme; its fonts come with Gradio, so the page asks nobody else for anything.
+
+    Weight 700 stands in for 600: the semi-bold file in Gradio 6.31 holds almost no letters.
+    """
     made = Base(
         primary_hue=PINE,
         secondary_hue=PINE,
         neutral_hue=STONE,
         radius_size=sizes.radius_lg,
-        font=[fonts.LocalFont("Source Sans Pro", weights=(400, 600)), "ui-sans-serif", "system-ui", "sans-serif"],
-        font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400, 600)), "ui-monospace", "monospace"],
+        font=[fonts.LocalFont("Source Sans Pro", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
+        font_mono=[fonts.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"],
     )
     return made.set(
         body_background_fill="*neutral_50",

@@ -57,7 +57,7 @@ def english(key: str, **values: object) -> str:
     return text
 
 
-def attributes(key: str, attribute: str = "", **values: object) -> str:
+def attributes(key: str, attribute: str = "", /, **values: object) -> str:
     """HTML attributes by which `page.js` translates an element's text, or its `title`/`aria-label`."""
     english(key)
     name = f"data-word-{attribute}" if attribute else "data-word"
@@ -68,7 +68,7 @@ def attributes(key: str, attribute: str = "", **values: object) -> str:
 def span(key: str, tag: str = "span", css: str = "", **values: object) -> str:
     """An HTML element with a translated text; `values` fill its `{places}` and are escaped."""
     css = f' class="{css}"' if css else ""
-    return f"<{tag}{css} {attributes(key, **values)}>{html.escape(english(key, **values))}</{tag}>"
+    return f"<{tag}{css} {attributes(key, '', **values)}>{html.escape(english(key, **values))}</{tag}>"
 
 
 def style_word(name: str) -> str:

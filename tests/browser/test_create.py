@@ -1,0 +1,95 @@
+"""The Create tab from upload to the saved file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import PICTURE_MS, generate, upload, with_face
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def face(portraits: list[Path]) -> Path:
+    return portraits[1]
+
+
+def test_a_photo_becomes_a_picture_to_download(opened: Any, face: Path, outputs: Path, tmp_path: Path) -> None:
+    page = with_face(opened(), face)
+    page.locator("#field-prompt textarea").fill("a portrait in a garden")
+    page.locator("#styles [role=radio][data-id='film noir']").click()
+    before = set(outputs.iterdir())
+    assert generate(page).count() >= 1
+    assert (
+        "Likeness" in page.locator("#create-about").inner_text() or "face" in page.locator("#create-about").inner_text()
+    )
+    with page.expect_download() as download:
+        page.locator("#create-download").click()
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    (saved,) = set(outputs.iterdir()) - before
+    assert file.read_bytes() == saved.read_bytes(), "the browser must get the signed bytes themselves"
+    assert min(Image.open(file).size) >= 256
+
+
+def test_the_same_seed_gives_the_same_picture(opened: Any, face: Path, outputs: Path) -> None:
+    page = with_face(opened(), face)
+    before = set(outputs.iterdir())
+    generate(page)
+    page.locator("#use-seed").click()
+    page.wait_for_function("document.querySelector('#field-seed input')?.value")
+    generate(page)
+    first, second = (Image.open(file) for file in sorted(set(outputs.iterdir()) - before))
+    assert first.tobytes() == second.tobytes()
+
+
+def test_without_consent_nothing_is_made(opened: Any, face: Path) -> None:
+    page = opened()
+    upload(page, "#photo", face)
+    page.locator("#photo img").first.wait_for()
+    page.locator("#generate").click()
+    page.get_by_text("Please tick “I may use this face” first.").wait_for()
+    assert page.locator("#create-gallery img").count() == 0
+    page.locator("#consent input").check()
+    page.reload()
+    page.locator("#styles [role=radio]").first.wait_for()
+    page.locator("#consent input:checked").wait_for()
+
+
+def test_of_two_faces_one_is_chosen(opened: Any, portraits: list[Path], tmp_path: Path) -> None:
+    pair = Image.new("RGB", (800, 400))
+    for index in (0, 1):
+        pair.paste(Image.open(portraits[index]).resize((400, 400)), (400 * index, 0))
+    pair.save(tmp_path / "pair.jpg")
+    page = with_face(opened(), tmp_path / "pair.jpg")
+    faces = page.locator("#faces [role=radio]")
+    faces.nth(1).click()
+    assert faces.nth(1).get_attribute("aria-checked") == "true"
+    assert faces.count() == 2
+    generate(page)
+
+
+def test_a_photo_without_a_face_is_named(opened: Any, tmp_path: Path) -> None:
+    Image.linear_gradient("L").resize((300, 300)).save(tmp_path / "grey.png")
+    page = with_face(opened(), tmp_path / "grey.png")
+    page.get_by_text("No face was found in this photo.").wait_for()
+
+
+def test_cancel_leaves_the_form_ready(opened: Any, face: Path) -> None:
+    page = with_face(opened(), face)
+    page.locator("#advanced button").first.click()
+    page.locator("#field-steps input").fill("100")
+    page.locator("#generate").click()
+    page.locator("#cancel").click()
+    page.locator(".empty", has_text="Cancelled. Nothing was lost").wait_for()
+    page.locator("#field-steps input").fill("2")
+    generate(page)
+
+
+def test_ctrl_enter_generates(opened: Any, face: Path) -> None:
+    page = with_face(opened(), face)
+    page.locator("#field-prompt textarea").fill("a portrait")
+    page.keyboard.press("Control+Enter")
+    page.locator("#create-gallery img").first.wait_for(timeout=PICTURE_MS)
