@@ -1,7 +1,6 @@
 """Networks of SDXL's shape with random weights, in any width: speed does not depend on what the weights say."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextM
 from instantid_demo.method.identity_net import IdentityNet
 from instantid_demo.method.image_adapter import load_image_adapter
 from instantid_demo.method.pipelines import SDXLTextToImage
-from instantid_demo.settings import Settings
+from instantid_demo.settings import ROOT
 from instantid_demo.training.pocket import _joined, _public_name
 
 FACE = 512
@@ -71,7 +70,7 @@ def build(size: Size, dtype: torch.dtype = torch.float32, seed: int = 0) -> SDXL
 
 
 def _parts(size: Size) -> dict[str, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(Path(Settings().pocket) / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "assets" / "pocket" / "tokenizer")
     unet = UNet2DConditionModel(
         sample_size=size.side // 8,
         block_out_channels=size.channels,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from instantid_demo import styles
 from instantid_demo.faces import face, keypoints
-from instantid_demo.method import framing, prompts
+from instantid_demo.method import framing, prompts, savings
 from instantid_demo.method.conditioning import Conditioning, IdentityCondition, Regions
 from instantid_demo.method.identity_net import ControlNet, IdentityNet
 from instantid_demo.method.loading import load_pipeline
@@ -98,7 +98,7 @@ def generate(case: Case, weights: Weights, verdict: Verdict) -> None:
         return values
 
     with pipe.conditioned([person], control_mask=None if mask is None else torch.from_numpy(mask)) as request:
-        with listening(pipe) as heard:
+        with listening(pipe) as heard, savings.applied(pipe):
             pictures = pipe(**call, callback_on_step_end=keep).images
         assert request.rows is not None
         heard |= steps
