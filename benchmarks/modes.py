@@ -42,7 +42,7 @@ class Mode:
         return planned
 
 
-NO_SAVINGS = {"keys": False, "keypoint_map": False, "kernels": False, "layout": False}
+NO_SAVINGS = {"keys": False, "keypoint_map": False, "kernels": False, "layout": False, "tokens": False}
 
 MODES = [
     Mode("reference", True, "the original's schedule", savings=None),
@@ -58,4 +58,5 @@ MODES = [
 SINGLE = [
     Mode(f"only-{name}", True, f"the saving `{name}` alone", savings=Savings(**{**NO_SAVINGS, name: True}))
     for name in NO_SAVINGS
+    if name != "tokens"  # it acts from the second request on
 ]

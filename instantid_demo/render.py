@@ -145,7 +145,8 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
         control_mask=None if prepared.control_mask is None else torch.as_tensor(prepared.control_mask).to(place),
         uncond_noise=request.identity_noise,
     )
-    with torch.no_grad(), _sampling(pipe, scheduler, watch), conditioned, guidance, savings.applied(pipe):
+    cheaper = savings.remembered_tokens(pipe), savings.applied(pipe)
+    with torch.no_grad(), _sampling(pipe, scheduler, watch), cheaper[0], conditioned, guidance, cheaper[1]:
         latents = pipe(**arguments).images
     watch.job.check()
     if not torch.isfinite(latents).all():

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 REMEMBERED = 4
 """Answers that a remembered module keeps: one per person of a request."""
+REMEMBERED_FACES = 16
+"""Faces whose tokens are kept from one request to the next."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Savings:
     """The ControlNets encode their maps once per request, and once for both halves of guidance."""
     kernels: bool = True
     """float32 on a CPU: oneDNN multiplies the matrices, twice as fast as MKL on AMD's processors."""
+    tokens: bool = True
+    """A face's identity tokens are kept for the next requests."""
     layout: bool = True
     """CPU: convolutions with channels last; stays so after the request, it does not change what they compute."""
 
@@ -73,11 +77,26 @@ def applied(pipe: Any, savings: Savings | None = None) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def remembered_tokens(pipe: Any, savings: Savings | None = None) -> Iterator[None]:
+    """Answers for faces that the Resampler has seen before; to be entered before `pipe.conditioned`."""
+    chosen = Savings.from_environment() if savings is None else savings
+    module = pipe.resampler
+    # Offloading replaces `forward` to bring the weights: it must have its way.
+    if not chosen.tokens or "forward" in module.__dict__:
+        yield
+        return
+    if not hasattr(module, "remembered"):
+        module.remembered = Remembered(lambda given: type(module).forward(module, given), REMEMBERED_FACES)
+    with replaced(module, module.remembered):
+        yield
+
+
 class Remembered:
     """A function of one tensor that keeps its last answers, by the tensor's content."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Tensor], Tensor], most: int = REMEMBERED) -> None:
+        self._function, self._most = function, most
         self._kept: list[tuple[Tensor, int, Tensor]] = []
 
     def __call__(self, given: Tensor) -> Tensor:
@@ -86,7 +105,7 @@ class Remembered:
                 return answer
         answer = self._function(given)
         # `given` is kept as well: its memory cannot become another tensor's meanwhile.
-        self._kept = [*self._kept[1 - REMEMBERED :], (given, given._version, answer)]
+        self._kept = [*self._kept[1 - self._most :], (given, given._version, answer)]
         return answer
 
 

@@ -127,3 +127,19 @@ def test_onednn_multiplies_as_pytorch_does() -> None:
 def test_the_environment_switches_savings_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSTANTID_WITHOUT", "keys, kernels,unknown")
     assert Savings.from_environment() == Savings(keys=False, kernels=False)
+
+
+def test_a_known_face_needs_no_resampler(pipe: Any) -> None:
+    calls = []
+    hook = pipe.resampler.proj_in.register_forward_hook(lambda *_: calls.append(1))
+    faces = [torch.full((FACE,), value) for value in (0.1, 0.2, 0.1)]
+    tokens = []
+    for face in faces:
+        with torch.no_grad(), savings.remembered_tokens(pipe), pipe.conditioned([IdentityCondition(face)]) as request:
+            tokens.append(request.tokens)
+    with torch.no_grad(), pipe.conditioned([IdentityCondition(faces[0])]) as request:
+        assert torch.equal(tokens[0], request.tokens)
+    hook.remove()
+    assert len(calls) == 3  # two faces, and once without remembering
+    assert torch.equal(tokens[0], tokens[2])
+    assert not torch.equal(tokens[0], tokens[1])
