@@ -11,14 +11,16 @@ from benchmarks.measure import Run, difference, run
 from benchmarks.models import Size, build
 from benchmarks.modes import Mode
 
+WARM_UP = ("reference", "exact", "bf16")
+
 
 def compare(
     size: Size, modes: Sequence[Mode], *, measured: int, budget: float, most: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Measures every mode in rounds until `budget` seconds are over: at least one, at most `most`.
 
-    A mode runs once in a round, so that a busy moment of the machine hits all modes alike. The first round warms up
-    and does not count if there is time for another.
+    A mode runs once in a round, so that a busy moment of the machine hits all modes alike. A step of each kind is run
+    before, so that no mode pays for what the libraries prepare at their first call.
     """
     started = time.perf_counter()
     pipes: dict[torch.dtype, Any] = {}
@@ -27,6 +29,9 @@ def compare(
         start = time.perf_counter()
         pipes[dtype] = build(size, dtype)
         built[str(dtype).removeprefix("torch.")] = round(time.perf_counter() - start, 3)
+    for mode in modes:
+        if mode.name in WARM_UP:
+            run(pipes[mode.dtype], size, mode, 1)
     rounds: list[dict[str, Run]] = []
     for number in range(most):
         begin = time.perf_counter()
@@ -37,21 +42,20 @@ def compare(
         took = time.perf_counter() - begin
         if time.perf_counter() - started + took > budget:
             break
-    counted = rounds[1:] or rounds
-    entries = [_entry(mode, modes, counted) for mode in modes]
+    entries = [_entry(mode, rounds) for mode in modes]
     return {
         "size": size.name,
         "side": size.side,
         "steps": size.steps,
         "steps_measured": measured,
-        "rounds": len(counted),
+        "rounds": len(rounds),
         "threads": torch.get_num_threads(),
         "build_seconds": built,
         "modes": entries,
     }
 
 
-def _entry(mode: Mode, modes: Sequence[Mode], rounds: list[dict[str, Run]]) -> dict[str, Any]:
+def _entry(mode: Mode, rounds: list[dict[str, Run]]) -> dict[str, Any]:
     base = mode.compared_with if mode.savings is not None else mode.name
     runs, references = [found[mode.name] for found in rounds], [found[base] for found in rounds]
     totals = [one.total for one in runs]
