@@ -397,6 +397,7 @@ class Create:
     def fill(self, settings: Mapping[str, Any]) -> dict[Any, Any]:
         """Updates that put the settings of an older picture into the form; what they leave out becomes the default."""
         known = GenerationRequest.model_fields
+        settings = fields.request_of(settings).public()
         updates = {component: settings.get(name, known[name].default) for name, component in self.values.items()}
         view = settings.get("view") or {}
         place = settings.get("place") or {}
@@ -620,9 +621,7 @@ class Create:
 
         if not file:
             return {}
-        settings = metadata.read_file(Path(file))
-        if not settings:
-            raise RequestError(english("restore.none"))
+        settings = metadata.restored(Path(file))
         gr.Success(span("restore.done"), title=span("restore.title"))
         return self.fill(settings)
 

@@ -1,5 +1,6 @@
 """What every tab works with: the host's settings, the engine, and each visitor's running job."""
 
+import hashlib
 import logging
 import shutil
 import tempfile
@@ -82,6 +83,15 @@ class Desk:
                 Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
                 self._folders[key] = Path(tempfile.mkdtemp(prefix="session-", dir=get_upload_folder()))
             return self._folders[key]
+
+    def outputs(self, visitor: gr.Request | None) -> Path | None:
+        """Where the visitor's pictures stay; None: nowhere. A host of strangers needs accounts to tell them apart."""
+        if not self.settings.keeps_history:
+            return None
+        if not self.settings.hosted:
+            return self.settings.outputs
+        account = getattr(visitor, "username", None)
+        return self.settings.outputs / hashlib.sha256(account.encode()).hexdigest()[:16] if account else None
 
     def forget(self, visitor: gr.Request) -> None:
         """Wipes what a leaving visitor left behind."""

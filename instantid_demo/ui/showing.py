@@ -1,7 +1,7 @@
 """Runs requests for a tab and shows what comes: progress, saved pictures, likeness in words."""
 
 import html
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,22 @@ class Show:
         }
 
     def play(
-        self, desk: Desk, requests: list[GenerationRequest], visitor: gr.Request, *, as_sheet: bool = False
+        self,
+        desk: Desk,
+        requests: list[GenerationRequest],
+        visitor: gr.Request,
+        *,
+        as_sheet: bool = False,
+        remark: Callable[[Result], list[str]] | None = None,
     ) -> Generator[dict[Any, Any], None, None]:
         """Runs the requests in a row and yields updates of `outputs`, the last with the saved pictures.
+
+        Args:
+            desk: Settings and engine.
+            requests: Run one after another with one seed.
+            visitor: Whose job it is.
+            as_sheet: Lay all pictures on one sheet.
+            remark: More HTML about each picture of a result.
 
         Raises:
             gr.Error: with one sentence; the stage is empty again by then.
@@ -95,7 +108,7 @@ class Show:
                         event = Progress(stage="loading")
                     yield {self.stage: stage.shown(event)}
                 yield {self.stage: stage.shown(Progress(stage="checking"))}
-                yield self.finished(desk, results, visitor, as_sheet)
+                yield self.finished(desk, results, visitor, as_sheet, remark)
             except Cancelled:
                 yield self.back("stage.cancelled")
             except RequestError as error:
@@ -109,9 +122,17 @@ class Show:
         """The empty stage after a run that gave nothing."""
         return {self.stage: gr.update(value=stage.empty(text), visible=True)}
 
-    def finished(self, desk: Desk, results: list[Result], visitor: gr.Request, as_sheet: bool) -> dict[Any, Any]:
+    def finished(
+        self,
+        desk: Desk,
+        results: list[Result],
+        visitor: gr.Request,
+        as_sheet: bool,
+        remark: Callable[[Result], list[str]] | None = None,
+    ) -> dict[Any, Any]:
         """Saves the results and shows them."""
         made = keep(desk, [series.sheet(results)] if as_sheet else results, visitor)
+        made["remarks"] = [text for result in results for text in remark(result)] if remark else []
         pictures = [(file, caption(made, index)) for index, file in enumerate(made["files"])]
         return {
             self.stage: gr.update(value=stage.empty(), visible=False),
@@ -141,9 +162,8 @@ def keep(desk: Desk, results: list[Result], visitor: gr.Request | None) -> dict[
     }
     record["chosen"] = 0
     for result in results:
-        where = desk.settings.outputs if desk.settings.keeps_history else desk.folder(visitor)
-        saved = saving.save(result, where, desk.settings)
-        record["files"] += [str(_served(desk, file, visitor)) for file in saved]
+        saved = saving.save(result, desk.outputs(visitor) or desk.folder(visitor), desk.settings)
+        record["files"] += [str(served(desk, file, visitor)) for file in saved]
         record["seeds"] += list(result.seeds)
         record["likeness"] += [[entry.model_dump() for entry in entries] for entries in result.likeness]
         record["blocked"] += list(result.blocked) or [False] * len(saved)
@@ -153,7 +173,7 @@ def keep(desk: Desk, results: list[Result], visitor: gr.Request | None) -> dict[
     return record
 
 
-def _served(desk: Desk, file: Path, visitor: gr.Request | None) -> Path:
+def served(desk: Desk, file: Path, visitor: gr.Request | None) -> Path:
     """The file itself, or its copy in the visitor's folder: the page never serves the history's own folder."""
     folder = desk.folder(visitor)
     if folder in file.parents:
@@ -191,6 +211,7 @@ def about(made: dict[str, Any]) -> str:
         span("about.seconds", css="fact", seconds=made["seconds"][index]),
     ]
     parts = [f'<div class="facts">{likeness_words(entries)}{"".join(facts)}</div>']
+    parts += made["remarks"][index : index + 1]
     if any(entry["word"] == "weak" for entry in entries):
         parts.append(span("likeness.hint.weak", "p", "hint"))
     if any(entry["word"] == "no face found" for entry in entries):

@@ -12,9 +12,13 @@ import gradio as gr
 from instantid_demo.settings import Settings
 from instantid_demo.ui import theme
 from instantid_demo.ui.about import About
+from instantid_demo.ui.blend import Blend
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.create import Create
 from instantid_demo.ui.desk import Desk, Engine
+from instantid_demo.ui.group import Group
+from instantid_demo.ui.history import History
+from instantid_demo.ui.verify import Verify
 from instantid_demo.ui.words import attributes, i18n, span, word
 
 TITLE = "InstantID"
@@ -37,9 +41,17 @@ def build(settings: Settings, engine: Engine | None = None) -> gr.Blocks:
         gr.HTML(word("language"), elem_id="language-probe", apply_default_css=False)
         badge = gr.HTML(header(desk), elem_id="header", apply_default_css=False)
         consents = Consents(settings)
-        with gr.Tabs(elem_classes="tabs"):
+        with gr.Tabs(elem_classes="tabs") as tabs:
             with gr.Tab(word("tab.create"), id="create"):
-                Create(desk, consents)
+                create = Create(desk, consents)
+            with gr.Tab(word("tab.blend"), id="blend"):
+                Blend(desk, consents)
+            with gr.Tab(word("tab.group"), id="group"):
+                Group(desk, consents)
+            with gr.Tab(word("tab.history"), id="history") as history_tab:
+                History(desk, create, tabs, history_tab)
+            with gr.Tab(word("tab.verify"), id="verify"):
+                Verify(desk, create, tabs)
             with gr.Tab(word("tab.about"), id="about"):
                 About(desk)
         consents.connect(demo)

@@ -1,0 +1,107 @@
+"""The Group tab: two to four people, each with a photo, a box in the picture and a head position."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from instantid_demo.request import MAX_PEOPLE, GenerationRequest, Person, Region, RequestError
+from instantid_demo.ui import fields
+from instantid_demo.ui.asking import Asking
+from instantid_demo.ui.consent import Consents
+from instantid_demo.ui.create import named_views
+from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.placing import region_canvas
+from instantid_demo.ui.showing import Show
+from instantid_demo.ui.words import english, span, tables, word
+
+LEAST = 2
+
+
+def boxes(count: int) -> list[dict[str, float]]:
+    """Boxes side by side, in fractions of the picture."""
+    return [{"x0": round(n / count, 3), "y0": 0.0, "x1": round((n + 1) / count, 3), "y1": 1.0} for n in range(count)]
+
+
+class Group:
+    """Photos in a row above a canvas with their boxes."""
+
+    def __init__(self, desk: Desk, consents: Consents) -> None:
+        self.desk = desk
+        self.photos: list[Any] = []
+        self.views: list[Any] = []
+        cards = []
+        views = [(word("view.photo"), "")]
+        views += [(word(key) if (key := f"view.{name}") in tables()["en"] else name, name) for name in named_views()]
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=5, min_width=320), gr.Column(elem_classes="card"):
+                gr.HTML(span("group.title", "h2"), elem_classes="card-title", apply_default_css=False)
+                gr.HTML(span("group.help", "p", "note"), elem_classes="card-title", apply_default_css=False)
+                count = gr.Radio(
+                    [(str(n), n) for n in range(LEAST, MAX_PEOPLE + 1)],
+                    value=LEAST,
+                    label=word("group.count"),
+                    elem_id="group-count",
+                )
+                with gr.Row(elem_classes="pair"):
+                    for number in range(MAX_PEOPLE):
+                        with gr.Column(min_width=140, visible=number < LEAST) as card:
+                            self.photos.append(
+                                gr.Image(
+                                    label=word(f"group.person.{number + 1}"),
+                                    type="filepath",
+                                    image_mode=None,
+                                    sources=["upload", "webcam", "clipboard"],
+                                    height=180,
+                                    elem_id=f"group-photo-{number + 1}",
+                                    elem_classes=f"person-photo person-{number + 1}",
+                                    buttons=[],
+                                )
+                            )
+                            self.views.append(
+                                gr.Dropdown(
+                                    views, value="", label=word("group.view"), elem_id=f"group-view-{number + 1}"
+                                )
+                            )
+                        cards.append(card)
+                gr.HTML(span("group.canvas", "p", "small-title"), elem_classes="card-title", apply_default_css=False)
+                self.canvas = region_canvas(boxes(LEAST), elem_id="group-canvas")
+                self.asking = Asking(desk, consents, "group", "generate")
+            with gr.Column(scale=6, min_width=320, elem_classes="answering"):
+                self.show = Show("group")
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        count.input(
+            lambda chosen: [
+                {"boxes": boxes(chosen), "width": 1, "height": 1},
+                *(gr.update(visible=number < chosen) for number in range(MAX_PEOPLE)),
+            ],
+            [count],
+            [self.canvas, *cards],
+            queue=False,
+            **quiet,
+        )
+        inputs = {"count": count, "canvas": self.canvas, "consent": self.asking.consent, **self.asking.values}
+        inputs |= {f"photo_{number}": photo for number, photo in enumerate(self.photos)}
+        inputs |= {f"view_{number}": view for number, view in enumerate(self.views)}
+        self.asking.go.click(
+            self._generate,
+            inputs_kwargs=inputs,
+            outputs=[*self.show.outputs, self.asking.go, self.asking.stop],
+            **quiet,
+        )
+
+    def _generate(self, visitor: gr.Request, **values: Any) -> Iterator[dict[Any, Any]]:
+        yield from self.asking.play(self.show, [spoken(self._request)(values)], visitor)
+
+    def _request(self, values: dict[str, Any]) -> GenerationRequest:
+        plain = self.asking.plain(values)
+        known = named_views()
+        people = []
+        for number, box in enumerate(values["canvas"]["boxes"][: values["count"]]):
+            photo = values[f"photo_{number}"]
+            if not photo:
+                raise RequestError(english("group.missing"))
+            view = known.get(values[f"view_{number}"])
+            people.append(Person(face=Path(photo), region=Region(**box), view=view))
+        return fields.request_of(plain | {"person": tuple(people)})

@@ -1,0 +1,115 @@
+"""Blend, Group, History and Verify."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import PICTURE_MS, generate, upload, with_face
+
+pytestmark = pytest.mark.browser
+
+
+def tab(page: Any, name: str) -> Any:
+    """Opens a tab by its English name."""
+    page.get_by_role("tab", name=name, exact=True).click()
+    return page
+
+
+def test_two_people_blend_and_make_a_strip(opened: Any, portraits: list[Path]) -> None:
+    page = tab(opened(), "Blend")
+    upload(page, "#blend-first", portraits[0])
+    upload(page, "#blend-second", portraits[60])
+    page.locator("#blend-second img").first.wait_for()
+    page.locator("#consent-blend input").check()
+    generate(page, "blend", "#blend-go")
+    page.locator("#blend-about .ends").get_by_text("To person 2").wait_for()
+    page.locator("#blend-strip").click()
+    page.locator("#blend-gallery button img").nth(4).wait_for(timeout=PICTURE_MS)
+
+
+def test_a_group_has_a_box_for_each(opened: Any, portraits: list[Path]) -> None:
+    page = tab(opened(), "Group")
+    page.locator("#group-count").get_by_label("3").check()
+    page.locator("#group-canvas .region-3").wait_for()
+    page.locator("#group-count").get_by_label("2").check()
+    page.locator("#group-canvas .region-3").wait_for(state="detached")
+    box = page.locator("#group-canvas .region-1")
+    before = box.bounding_box()
+    box.focus()
+    page.keyboard.press("Shift+ArrowLeft")
+    after = box.bounding_box()
+    assert after["width"] < before["width"]
+    upload(page, "#group-photo-1", portraits[0])
+    page.locator("#group-photo-1 img").first.wait_for()
+    page.locator("#consent-group input").check()
+    page.locator("#group-go").click()
+    page.get_by_text("Please add a photo for every person.").wait_for()
+    upload(page, "#group-photo-2", portraits[60])
+    page.locator("#group-photo-2 img").first.wait_for()
+    generate(page, "group", "#group-go")
+    assert page.locator("#group-about .likeness").count() == 2
+
+
+def test_history_searches_restores_and_deletes(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = with_face(opened(), portraits[1])
+    page.locator("#field-prompt textarea").fill("a juggler in a violet hat")
+    generate(page)
+    tab(page, "History")
+    page.locator("#history-search textarea, #history-search input").fill("juggler violet")
+    found = page.locator("#history-pictures [role=radio]", has_text="juggler")
+    found.first.click()
+    page.locator("#history-about", has_text="a juggler in a violet hat").wait_for()
+    page.locator("#history-use").click()
+    page.locator("#field-prompt textarea").wait_for()
+    assert page.locator("#field-prompt textarea").input_value() == "a juggler in a violet hat"
+    tab(page, "History")
+    before = len(list(outputs.iterdir()))
+    found.first.click()
+    page.locator("#history-delete").click()
+    found.wait_for(state="detached")
+    assert len(list(outputs.iterdir())) == before - 1
+
+
+def test_verify_knows_made_and_tampered_pictures(
+    opened: Any, portraits: list[Path], outputs: Path, tmp_path: Path
+) -> None:
+    page = with_face(opened(), portraits[1])
+    before = set(outputs.iterdir())
+    generate(page)
+    (made,) = set(outputs.iterdir()) - before
+    tab(page, "Verify")
+    upload(page, "#verify-file", made)
+    page.locator("#verify-result [data-manifest=untrusted]").wait_for()
+    page.locator("#verify-result [data-watermark=True]").wait_for()
+    page.locator("#verify-restore").click()
+    page.locator("#field-prompt textarea").wait_for()
+
+    tab(page, "Verify")
+    (tmp_path / "tampered.png").write_bytes(made.read_bytes() + b"more")
+    page.locator("#verify-file button[aria-label]").first.click()
+    upload(page, "#verify-file", tmp_path / "tampered.png")
+    page.locator("#verify-result [data-manifest=tampered]").wait_for()
+
+    page.locator("#verify-file button[aria-label]").first.click()
+    upload(page, "#verify-file", portraits[0])
+    page.locator("#verify-result [data-manifest=absent]").wait_for()
+    page.locator("#verify-result [data-watermark=False]").wait_for()
+
+
+def test_a_made_picture_restores_the_form(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = with_face(opened(), portraits[1])
+    before = set(outputs.iterdir())
+    page.locator("#field-prompt textarea").fill("a portrait on a boat")
+    page.locator("#styles [role=radio][data-id=watercolor]").click()
+    page.locator("#field-images input[type=number]").fill("2")
+    generate(page)
+    made = sorted(set(outputs.iterdir()) - before)
+    assert len(made) == 2
+    assert min(Image.open(made[0]).size) >= 256
+    page.reload()
+    page.locator("#restore button").first.click()
+    upload(page, "#restore-file", made[0])
+    page.wait_for_function("document.querySelector('#field-prompt textarea').value === 'a portrait on a boat'")
+    assert page.locator("#styles [role=radio][data-id=watercolor]").get_attribute("aria-checked") == "true"
