@@ -57,7 +57,7 @@ SDXL = Defaults(
     {
         "quality": Recipe(30, 5.0, "euler"),
         "fast": Recipe(4, 1.0, "euler", _LIGHTNING, lora="lightning"),
-        "draft": Recipe(2, 1.0, "euler", _LIGHTNING, lora="lightning-2"),
+        "draft": Recipe(4, 1.0, "lcm", lora="lcm"),
     },
     {"fast": Recipe(15, 4.0, "dpmpp_2m_karras"), "draft": Recipe(8, 3.0, "dpmpp_2m_karras")},
 )

@@ -61,9 +61,12 @@ class Signer:
         try:
             info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, self._certificates, self._key, None)
             signed = io.BytesIO()
-            with c2pa.Context(c2pa.Settings.from_json(json.dumps(_SETTINGS))) as context:
-                with c2pa.Builder(_manifest(claims), context) as builder, c2pa.Signer.from_info(info) as signer:
-                    builder.sign(signer, mime, io.BytesIO(data), signed)
+            with (
+                c2pa.Context(c2pa.Settings.from_json(json.dumps(_SETTINGS))) as context,
+                c2pa.Builder(_manifest(claims), context) as builder,
+                c2pa.Signer.from_info(info) as signer,
+            ):
+                builder.sign(signer, mime, io.BytesIO(data), signed)
             return signed.getvalue()
         except c2pa.C2paError as error:
             raise RequestError(

@@ -83,9 +83,11 @@ def read_manifest(data: bytes, anchors: Path | None = None) -> tuple[Manifest, t
     if anchors is not None:
         settings = {"trust": {"trust_anchors": anchors.read_text()}, "verify": {"verify_trust": True}}
     try:
-        with c2pa.Context(c2pa.Settings.from_json(json.dumps(settings))) as context:
-            with c2pa.Reader(mime, io.BytesIO(data), context=context) as reader:
-                report = json.loads(reader.json())
+        with (
+            c2pa.Context(c2pa.Settings.from_json(json.dumps(settings))) as context,
+            c2pa.Reader(mime, io.BytesIO(data), context=context) as reader,
+        ):
+            report = json.loads(reader.json())
     except c2pa.C2paError as error:
         # A file without a manifest is the one harmless reason; anything else is a manifest that cannot be read.
         return ("absent" if "ManifestNotFound" in f"{type(error).__name__} {error}" else "tampered"), ()

@@ -1,0 +1,1 @@
+"""From a photo to the map that an extra ControlNet reads."""

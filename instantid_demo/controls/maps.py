@@ -1,0 +1,122 @@
+"""Control maps: edges, depth and body pose of a picture.
+
+Edges need nothing. Depth uses Depth Anything V2 once it is downloaded; until then, where the picture shows a face,
+an ellipsoid head over a slanted bust stands in for it. Pose: the maintained estimators need downloads that a page
+must not start by itself, so the skeleton is drawn from the face and the usual proportions of a standing body
+(DWPose in controlnet-aux 0.0.10 cannot run, and mediapipe stops it from importing). A ready-made map is taken as is.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from instantid_demo.faces.offline import OfflineAnalyser
+from instantid_demo.request import ControlKind, RequestError
+
+CANNY = (100, 200)
+"""Thresholds of the original's multi-ControlNet app."""
+
+
+def draw(kind: ControlKind, picture: Image.Image, models: Path | None = None) -> Image.Image:
+    """The control map of a picture, RGB at its size.
+
+    Args:
+        kind: canny, depth or pose.
+        picture: RGB.
+        models: Folder of downloaded models, for the depth estimator.
+
+    Raises:
+        RequestError: depth or pose is asked of a picture without a face, and no estimator is here.
+    """
+    if kind == "canny":
+        return canny(picture)
+    if kind == "depth":
+        estimator = models / "depth" if models is not None else None
+        if estimator is not None and (estimator / ".complete").is_file():
+            return depth(picture, estimator)
+        return head_depth(picture.size, _face(picture, "depth"))
+    return skeleton(picture.size, _face(picture, "pose"))
+
+
+def canny(picture: Image.Image) -> Image.Image:
+    """White edges on black (OpenCV)."""
+    edges = cv2.Canny(np.asarray(picture.convert("RGB")), *CANNY)
+    return Image.fromarray(edges).convert("RGB")
+
+
+def depth(picture: Image.Image, estimator: Path) -> Image.Image:
+    """Near is bright (Depth Anything V2 through transformers)."""
+    found = _depth_pipeline(estimator)(picture)["predicted_depth"]
+    values = np.asarray(found, np.float32).squeeze()
+    values = (values - values.min()) / max(float(values.max() - values.min()), 1e-6)
+    return (
+        Image.fromarray((values * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC).convert("RGB")
+    )
+
+
+def head_depth(size: tuple[int, int], keypoints: np.ndarray) -> Image.Image:
+    """The depth of an ellipsoid head and a bust below it, placed by five keypoints `(5, 2)`."""
+    width, height = size
+    centre, along, across, reach = _frame(keypoints)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    offset = np.stack([x - centre[0], y - centre[1]], -1)
+    down, side = offset @ along / (1.65 * reach), offset @ across / (1.2 * reach)
+    head = np.sqrt(np.clip(1 - down**2 - side**2, 0, 1))
+    body_down, body_side = offset @ along / reach - 2.6, offset @ across / reach
+    bust = 0.55 * np.clip(1 - (body_side / 2.9) ** 2, 0, 1) * np.clip(body_down / 0.9 + 1, 0, 1)
+    values = np.maximum(0.25 + 0.75 * head * (head > 0), np.where(bust > 0, 0.2 + bust, 0)) * ((head > 0) | (bust > 0))
+    return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
+
+
+def skeleton(size: tuple[int, int], keypoints: np.ndarray) -> Image.Image:
+    """Head, shoulders and arms in OpenPose's colours, placed by five keypoints `(5, 2)` of a face."""
+    centre, along, across, reach = _frame(keypoints)
+
+    def at(side: float, down: float) -> np.ndarray:
+        return centre + across * side * reach + along * down * reach
+
+    neck, shoulders = at(0, 2.3), (at(-2.2, 2.6), at(2.2, 2.6))
+    elbows, wrists, hips = (at(-2.7, 5.2), at(2.7, 5.2)), (at(-2.4, 7.4), at(2.4, 7.4)), (at(-1.3, 7.2), at(1.3, 7.2))
+    eyes, nose = keypoints[:2], keypoints[2]
+    ears = (at(-1.15, -0.15), at(1.15, -0.15))
+    limbs = [
+        *((neck, shoulders[0]), (neck, shoulders[1]), (shoulders[0], elbows[0]), (elbows[0], wrists[0])),
+        *((shoulders[1], elbows[1]), (elbows[1], wrists[1]), (neck, hips[0]), (neck, hips[1]), (neck, nose)),
+        *((nose, eyes[0]), (eyes[0], ears[0]), (nose, eyes[1]), (eyes[1], ears[1])),
+    ]
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    thick = max(2, round(0.12 * reach))
+    for number, (start, end) in enumerate(limbs):
+        hue = np.uint8([[[round(170 * number / len(limbs)), 255, 255]]])
+        colour = cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        cv2.line(canvas, tuple(map(int, start)), tuple(map(int, end)), [round(0.6 * c) for c in colour], thick)
+        cv2.circle(canvas, tuple(map(int, end)), thick, colour, -1)
+    return Image.fromarray(canvas)
+
+
+def _frame(keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Centre of the face, unit vectors down and to the right of the face, and eyes-to-mouth distance in pixels."""
+    eyes, mouth = keypoints[:2].mean(0), keypoints[3:].mean(0)
+    reach = max(float(np.linalg.norm(mouth - eyes)), 1.0)
+    along = (mouth - eyes) / reach
+    return (eyes + mouth) / 2, along, np.array([along[1], -along[0]]), reach
+
+
+def _face(picture: Image.Image, kind: str) -> np.ndarray:
+    found = OfflineAnalyser().locate(np.asarray(picture.convert("RGB")))
+    if not found:
+        raise RequestError(
+            f"The {kind} map needs a face in the picture: choose another one, or give a ready-made map ({kind}-map)."
+        )
+    return found[0]
+
+
+@lru_cache(maxsize=1)
+def _depth_pipeline(folder: Path) -> Any:
+    from transformers import pipeline
+
+    return pipeline("depth-estimation", model=str(folder))
