@@ -55,7 +55,9 @@ class Loaded:
         if kinds:
             nets = [self._text.controlnets[0], *(self._control(kind, say) for kind in kinds)]
             pipe = type(pipe).of(pipe, controlnet=nets)
-        return {"text": pipe.text_to_image, "image": pipe.image_to_image, "inpaint": pipe.inpaint}[task]()
+        found = {"text": pipe.text_to_image, "image": pipe.image_to_image, "inpaint": pipe.inpaint}[task]()
+        found.set_progress_bar_config(disable=True)
+        return found
 
     @property
     def text(self) -> Any:

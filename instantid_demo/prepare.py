@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -185,7 +186,7 @@ def prepare(
         words=text,
         people=posed,
         keypoint_map=keypoint_map.draw_many(*size, [person.keypoints for person in posed]),
-        controls=tuple(_control(control, size) for control in request.control),
+        controls=tuple(_control(control, size, settings.models) for control in request.control),
         seeds=tuple((seed + number) % SEEDS for number in range(request.images)),
         width=size[0],
         height=size[1],
@@ -310,11 +311,11 @@ def _moved(identity: Identity, face: Any, move: framing.Move, place: Place | Non
     return Posed(identity, points, box, None)
 
 
-def _control(control: Control, size: tuple[int, int]) -> ControlMap:
+def _control(control: Control, size: tuple[int, int], models: Path) -> ControlMap:
     from instantid_demo.controls import maps
 
     picture = framing.cover(open_photo(control.image), *size)[0]
-    drawn = picture if control.is_map else maps.draw(control.kind, picture)
+    drawn = picture if control.is_map else maps.draw(control.kind, picture, models)
     return ControlMap(control.kind, drawn.resize(size), control.strength, control.start, control.end)
 
 

@@ -33,13 +33,18 @@ class Verdict:
 
 
 # Sexual words of the page's five languages. Whole words only: Essex and Scunthorpe are harmless.
-_SEXUAL = """
+_SEXUAL = frozenset(
+    re.findall(
+        r"\w+",
+        """
 nude nudes nudity naked nsfw porn porno pornographic pornography hentai xxx topless bottomless undressed unclothed
 erotic erotica explicit sex sexual sexy sexually intercourse orgasm masturbation masturbating blowjob handjob cumshot
 genitals genitalia penis vagina vulva nipples nipple areola boobs tits cleavage lingerie thong fetish bdsm bondage
 desnudo desnuda desnudos porno pornografia sexo sexual erotico erotica pezones tetas lenceria
 nackt nackte nacktheit porno pornografie erotik erotisch sexuell brustwarzen titten unterwasche dessous
-""".split()
+""",
+    )
+)
 _SEXUAL_PHRASES = (
     "no clothes",
     "without clothes",
@@ -78,10 +83,15 @@ _MILD = {
     "naked",
 }
 """Refused only for a child: for adults these words alone say too little."""
-_CHILD = """
-child children kid kids boy girl toddler baby infant minor minors teen teens teenager teenage underage preteen schoolgirl
-schoolboy loli lolita shota nina nino ninos ninas menor kind kinder madchen junge
-""".split()
+_CHILD = frozenset(
+    re.findall(
+        r"\w+",
+        """
+child children kid kids boy girl toddler baby infant minor minors teen teens teenager teenage underage preteen
+schoolgirl schoolboy loli lolita shota nina nino ninos ninas menor kind kinder madchen junge
+""",
+    )
+)
 _CHILD_CJK = ("儿童", "孩子", "小孩", "幼女", "萝莉", "未成年", "子供", "幼児", "少女", "ロリ", "未成年")
 _AGE = re.compile(r"\b(\d{1,2})\s*(?:-|\s)?(?:years?|yrs?|yo|y\s*o|jahre|anos)\b")
 _HARMLESS = re.compile(
@@ -100,7 +110,7 @@ def check_prompt(text: str, child: bool = False) -> Verdict:
     found |= {word for word in _SEXUAL_CJK if word in cjk}
     if not found:
         return Verdict(True)
-    young = child or bool(words & set(_CHILD)) or any(word in cjk for word in _CHILD_CJK) or _young(text)
+    young = child or bool(words & _CHILD) or any(word in cjk for word in _CHILD_CJK) or _young(text)
     if young:
         return Verdict(False, "Sexual pictures of children are never made here.")
     if found <= _MILD:

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 from instantid_demo.request import GenerationRequest, Progress, RequestError, Result, View
 
 if TYPE_CHECKING:
-
     from instantid_demo.jobs import Job
 
 MIN_STRIP, MAX_STRIP = 3, 9
 TURNAROUND = (
     "three-quarter left",
-    "half left",
+    "slightly left",
     "front",
-    "half right",
+    "slightly right",
     "three-quarter right",
-    "up",
-    "down",
+    "looking up",
+    "looking down",
     "tilted left",
 )
 """The views of a turnaround where they exist; others are taken in their order."""

@@ -54,7 +54,7 @@ def fetch(entry: Entry, models: Path) -> Path:
         httpx.HTTPError,
     ) as error:
         raise RequestError(
-            f"{entry.label} could not be fetched: check the network connection and try again; it goes on where it stopped."
+            f"{entry.label} could not be fetched: check the network and try again; it goes on where it stopped."
         ) from error
     except OSError as error:
         raise RequestError(f"{entry.label} could not be written: {error.strerror or error}.") from error
