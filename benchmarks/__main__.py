@@ -17,7 +17,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--synthetic", choices=["tiny", "sdxl"], help="random networks of SDXL's shape: small or full size"
+        "--synthetic",
+        choices=["smallest", "tiny", "sdxl"],
+        help="random networks like SDXL, narrow or full size; smallest is for tests",
     )
     what.add_argument("--pocket", action="store_true", help="the embedded model, through the engine")
     parser.add_argument("--face", help="photo for --pocket")
@@ -51,7 +53,7 @@ def main() -> int:
         wanted = arguments.only.split(",")
         needed = {"reference", *wanted, *(mode.compared_with for mode in chosen if mode.name in wanted)}
         chosen = [mode for mode in chosen if mode.name in needed]
-    tiny = size.name == "tiny"
+    tiny = size.name != "sdxl"
     report = synthetic.compare(
         size,
         chosen,

@@ -3,7 +3,7 @@
 import io
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,17 +44,14 @@ class Run:
 
 @dataclass
 class Calls:
-    """Wall and CPU seconds of each call of a network, with its rows."""
+    """Wall and CPU seconds of each call of a network."""
 
-    rows: list[int] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     _start: tuple[float, float] = (0.0, 0.0)
 
-    def before(self, module: Any, args: tuple, kwargs: dict) -> None:
+    def before(self, module: Any, args: tuple) -> None:
         """Forward pre-hook."""
-        given = args[0] if args else next(iter(kwargs.values()))
-        self.rows.append(len(given))
         self._start = time.perf_counter(), time.process_time()
 
     def after(self, module: Any, args: tuple, output: Any) -> None:
@@ -62,18 +59,24 @@ class Calls:
         self.wall.append(time.perf_counter() - self._start[0])
         self.cpu.append(time.process_time() - self._start[1])
 
-    def projected(self, planned: list[int], kind: str = "wall") -> float:
-        """Seconds of as many calls as planned: the first as measured, later ones as the median of their kind."""
-        seconds = getattr(self, kind)
-        wanted = [rows for rows in planned if rows]
-        if not wanted:
-            return 0.0
-        total = seconds[0]
-        for rows in wanted[1:]:
-            # Fewer calls than kinds of rows are measured where a run is short: then the first one stands in.
-            known = [s for s, r in list(zip(seconds, self.rows, strict=True))[1:] if r == rows]
-            total += statistics.median(known) if known else seconds[0] * rows / self.rows[0]
-        return total
+
+def projected(seconds: Sequence[float], rows: Sequence[int], planned: Sequence[int]) -> float:
+    """Seconds of all planned calls of a network from those measured.
+
+    Args:
+        seconds: of the measured calls, one per step.
+        rows: of the batch in these calls; 0: it rested.
+        planned: rows in every step of the whole run.
+    """
+    wanted = [count for count in planned if count]
+    if not wanted:
+        return 0.0
+    total = seconds[0]
+    for count in wanted[1:]:
+        # The first call also does what is done once per request; the others are like the later ones of their kind.
+        known = [taken for taken, kind in list(zip(seconds, rows, strict=True))[1:] if kind == count]
+        total += statistics.median(known) if known else seconds[0] * count / rows[0]
+    return total
 
 
 def run(pipe: Any, size: Size, mode: Mode, measured: int) -> Run:
@@ -136,9 +139,9 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int) -> Run:
         end = time.perf_counter()
         cpu = time.process_time() - cpu
 
-    planned = mode.plan(steps)
+    planned, tried = (list(zip(*mode.plan(count), strict=True)) for count in (steps, measured))
     nets = {name: calls[name] for name in ("identity_net", "unet")}
-    of_nets = {name: nets[name].projected([rows[i] for rows in planned]) for i, name in enumerate(nets)}
+    of_nets = {name: projected(net.wall, tried[i], planned[i]) for i, (name, net) in enumerate(nets.items())}
     in_nets = sum(sum(entry.wall) for entry in nets.values())
     loop = ends[-1] - begin - in_nets - sum(calls["tokens"].wall)
     # Between the networks: the scheduler and the rest of the loop in every step, preparing before the first.
@@ -153,7 +156,7 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int) -> Run:
         "decode": saving - decoding,
         "save": end - saving,
     }
-    cpu_nets = sum(nets[name].projected([rows[i] for rows in planned], "cpu") for i, name in enumerate(nets))
+    cpu_nets = sum(projected(net.cpu, tried[i], planned[i]) for i, net in enumerate(nets.values()))
     cpu_once = cpu - sum(sum(entry.cpu) for entry in nets.values())
     return Run(stages, cpu_once + cpu_nets, peak.read(), latents.float())
 
@@ -161,7 +164,7 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int) -> Run:
 @contextmanager
 def _hooked(module: torch.nn.Module, calls: Calls) -> Iterator[None]:
     hooks = [
-        module.register_forward_pre_hook(calls.before, with_kwargs=True),
+        module.register_forward_pre_hook(calls.before),
         module.register_forward_hook(calls.after),
     ]
     try:

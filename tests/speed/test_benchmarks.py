@@ -1,0 +1,48 @@
+"""The benchmark's arithmetic and its contract."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.measure import projected
+from benchmarks.modes import MODES, Mode
+
+
+def test_projection_counts_the_first_call_once_and_later_ones_by_their_kind() -> None:
+    assert projected([5.0, 2.0, 2.2, 1.0], [2, 2, 2, 1], [2] * 10) == pytest.approx(5 + 9 * 2.1)
+    assert projected([5.0, 2.0, 1.0], [2, 2, 1], [2, 2, 2, 1, 1]) == pytest.approx(5 + 2 * 2 + 2 * 1)
+    assert projected([5.0, 0.0, 2.0], [2, 0, 2], [2, 0, 2, 0, 2, 0]) == pytest.approx(5 + 2 * 2)
+    assert projected([0.0, 0.0], [0, 0], [0] * 30) == 0
+
+
+def test_plans_say_which_network_runs_in_which_step() -> None:
+    assert Mode("", True, "").plan(2) == [(2, 2), (2, 2)]
+    assert Mode("", True, "", every=2).plan(4) == [(2, 2), (0, 2), (2, 2), (0, 2)]
+    assert Mode("", True, "", guided_until=0.5).plan(4) == [(2, 2), (2, 2), (1, 1), (1, 1)]
+    assert Mode("", True, "", guidance=1.0).plan(1) == [(1, 1)]
+    assert Mode("", True, "", strength=0.0).plan(1) == [(0, 2)]
+    assert Mode("", True, "", strength=0.0, savings=None).plan(1) == [(2, 2)]
+
+
+def test_json_is_as_promised_and_exact_modes_are_exact() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--synthetic", "smallest", "--json", "--rounds", "1"]
+    done = subprocess.run([*command, "--only", "exact,exact-scale-0,few-step"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    modes = {mode["name"]: mode for mode in report["modes"]}
+    assert set(modes) == {"reference", "exact", "reference-scale-0", "exact-scale-0", "few-step"}
+    for mode in modes.values():
+        assert {"dtype", "peak_memory_gb"} < set(mode)
+        assert mode["total_seconds"] == pytest.approx(sum(mode["stages"].values()), abs=0.01)
+        assert mode["ratio"] == pytest.approx(mode["total_seconds"] / mode["reference_total_seconds"], abs=0.01)
+        assert not mode["exact"] or mode["max_difference"] <= 1e-3
+    assert modes["exact-scale-0"]["stages"]["identity_net"] == 0 < modes["reference-scale-0"]["stages"]["identity_net"]
+    assert modes["few-step"]["max_difference"] > 1e-3
+
+
+def test_a_reference_is_among_the_modes() -> None:
+    names = [mode.name for mode in MODES]
+    assert len(set(names)) == len(names)
+    assert all(mode.compared_with in names for mode in MODES)
