@@ -69,19 +69,7 @@ _SEXUAL_CJK = (
     "セックス",
     "乳首",
 )
-_MILD = {
-    "sex",
-    "sexual",
-    "sexy",
-    "explicit",
-    "cleavage",
-    "lingerie",
-    "thong",
-    "lenceria",
-    "dessous",
-    "undressed",
-    "naked",
-}
+_MILD = {"sex", "sexual", "sexy", "explicit", "cleavage", "lingerie", "thong", "lenceria", "dessous"}
 """Refused only for a child: for adults these words alone say too little."""
 _CHILD = frozenset(
     re.findall(
@@ -185,8 +173,9 @@ def _plain(text: str) -> str:
 
 
 def _joined(plain: str) -> set[str]:
-    """Words written letter by letter: n u d e, n-u-d-e, n.u.d.e."""
-    return {re.sub(r"[^a-z]", "", run) for run in re.findall(r"\b(?:[a-z][\s.\-,]+){2,}[a-z]\b", plain)}
+    """Words in pieces: n u d e, n-u-d-e, nu.de."""
+    runs = re.findall(r"\b(?:[a-z][\s.\-,]+){2,}[a-z]\b|\b[a-z]{1,3}(?:[.\-][a-z]{1,3})+\b", plain)
+    return {re.sub(r"[^a-z]", "", run) for run in runs}
 
 
 def _young(text: str) -> bool:
