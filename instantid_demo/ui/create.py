@@ -10,7 +10,7 @@ import gradio as gr
 
 from instantid_demo import series, styles
 from instantid_demo.request import Control, GenerationRequest, Lora, Place, RequestError, View, extra
-from instantid_demo.ui import fields, people, stage
+from instantid_demo.ui import fields, parts, people, stage
 from instantid_demo.ui.choice import Option, picture_choice
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.desk import Desk, spoken
@@ -164,7 +164,7 @@ class Create:
                 elem_id="init",
             )
             self.values["strength"] = fields.component("strength")
-        with gr.Accordion(word("controls.title"), open=False, elem_id="controls"):
+        with gr.Accordion(word("controls.title"), open=False, elem_id="controls", visible=parts.there("controls.maps")):
             self._controls()
         with gr.Accordion(word("advanced.title"), open=False, elem_id="advanced") as self.advanced:
             self._advanced()
@@ -184,7 +184,7 @@ class Create:
                 self.pitch = gr.Slider(-60, 60, 0, step=1, label=word("view.pitch"), elem_id="pitch")
                 self.roll = gr.Slider(-180, 180, 0, step=1, label=word("view.roll"), elem_id="roll")
             with gr.Column(min_width=200):
-                self.frame = face_frame(elem_id="frame")
+                self.frame = face_frame(usual_size(self.desk), elem_id="frame")
         with gr.Row():
             self.x = gr.Slider(0, 1, 0.5, step=0.01, label=word("view.x"), elem_id="place-x", min_width=100)
             self.y = gr.Slider(0, 1, 0.5, step=0.01, label=word("view.y"), elem_id="place-y", min_width=100)
@@ -271,7 +271,9 @@ class Create:
             self.stronger = gr.Button(word("stronger"), size="sm", elem_id="stronger", min_width=110, visible=False)
             self.as_start = gr.Button(word("as_start"), size="sm", elem_id="as-start", min_width=110)
             self.compare = gr.Button(word("compare"), size="sm", elem_id="compare", min_width=110)
-            self.comfy = gr.Button(word("comfy"), size="sm", elem_id="comfy", min_width=110)
+            self.comfy = gr.Button(
+                word("comfy"), size="sm", elem_id="comfy", min_width=110, visible=parts.there("comfyui")
+            )
         self.slider = gr.ImageSlider(
             label=english("compare.label"), visible=False, interactive=False, elem_id="create-slider", buttons=[]
         )
@@ -348,6 +350,7 @@ class Create:
         for slider in (*angles, *place):
             slider.input(None, [*angles, *place, self.frame], self.frame, js=_TO_FRAME, **instant)
         self.frame.input(None, [self.frame], place, js="(frame) => [frame.x, frame.y, frame.size]", **instant)
+        usual = usual_size(self.desk)
         sides = [self.values["width"], self.values["height"]]
         self.shape.input(self._sides, [self.shape], sides, **instant)
         for side in sides:
@@ -355,7 +358,8 @@ class Create:
                 None,
                 [*sides, self.frame],
                 self.frame,
-                js="(width, height, frame) => ({...frame, width: Number(width) || 1, height: Number(height) || 1})",
+                js="(width, height, frame) => ({...frame, "
+                f"width: Number(width) || {usual[0]}, height: Number(height) || {usual[1]}}})",
                 **instant,
             )
         self.random.click(None, None, [self.values["seed"]], js="() => null", **instant)
@@ -575,7 +579,7 @@ class Create:
                 return open_photo(Path(image))
             from instantid_demo.controls import maps
 
-            return maps.make(kind, open_photo(Path(image)))
+            return maps.draw(kind, open_photo(Path(image)), self.desk.settings.models)
 
         return preview
 
@@ -585,7 +589,8 @@ class Create:
         return view.yaw, view.pitch, view.roll
 
     def _sides(self, shape: str) -> tuple[int | None, int | None]:
-        return sides(shape, area(self.desk))
+        width, height = usual_size(self.desk)
+        return sides(shape, width * height)
 
     @staticmethod
     def _use_seed(made: dict[str, Any] | None) -> tuple[Any, Any]:
@@ -634,13 +639,13 @@ _TO_FRAME = """(yaw, pitch, roll, x, y, size, frame) => ({...frame, yaw, pitch, 
 _STRONGER = "(strength) => Math.min(1.5, Math.round((strength + 0.2) * 20) / 20)"
 
 
-def area(desk: Desk) -> int:
-    """Pixels of the usual picture of the model that would run."""
+def usual_size(desk: Desk) -> tuple[int, int]:
+    """Width and height of the usual picture of the model that would run."""
     from instantid_demo import presets
 
     family = desk.engine.badge().family
     usual = presets.of(family, desk.settings.pocket if family == "pocket" else None)
-    return usual.width * usual.height
+    return usual.width, usual.height
 
 
 def sides(shape: str, pixels: int) -> tuple[int | None, int | None]:

@@ -5,6 +5,8 @@ import logging
 import shutil
 import tempfile
 import threading
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,14 +47,22 @@ class Desk:
     settings: Settings
     engine: Engine
     _jobs: dict[str, Job] = field(default_factory=dict)
+    _times: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
     _folders: dict[str, Path] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
-    def job(self, visitor: gr.Request | None) -> Iterator[Job]:
-        """The visitor's one running job; a second one takes the place of the first, which is taken back."""
-        key = key_of(visitor)
+    def job(self, visitor: gr.Request | None, *, alone: bool = True) -> Iterator[Job]:
+        """The visitor's one running job; a second one takes the place of the first, which is taken back.
+
+        `alone=False` lets several run beside each other, as callers of the API expect.
+
+        Raises:
+            RequestError: the client asked too often in the last minute.
+        """
         job = Job(client=client_of(visitor))
+        self._count(job.client)
+        key = key_of(visitor) if alone else f"{key_of(visitor)} {id(job)}"
         with self._lock:
             before, self._jobs[key] = self._jobs.get(key), job
         if before:
@@ -65,6 +75,21 @@ class Desk:
             with self._lock:
                 if self._jobs.get(key) is job:
                     del self._jobs[key]
+
+    def _count(self, client: str) -> None:
+        """Notes a request of a client, and refuses it where there were too many in a minute."""
+        if not self.settings.rate:
+            return
+        now = time.monotonic()
+        with self._lock:
+            times = self._times[client]
+            while times and now - times[0] > 60:
+                times.popleft()
+            if len(times) >= self.settings.rate:
+                raise RequestError(f"At most {self.settings.rate} requests a minute are allowed: please wait a little.")
+            times.append(now)
+            for known in [name for name, asked in self._times.items() if not asked or now - asked[-1] > 60]:
+                del self._times[known]
 
     def cancel(self, visitor: gr.Request) -> None:
         """Takes back the visitor's own job, if one runs."""

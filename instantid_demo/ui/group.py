@@ -10,7 +10,7 @@ from instantid_demo.request import MAX_PEOPLE, GenerationRequest, Person, Region
 from instantid_demo.ui import fields
 from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
-from instantid_demo.ui.create import named_views
+from instantid_demo.ui.create import named_views, usual_size
 from instantid_demo.ui.desk import Desk, spoken
 from instantid_demo.ui.placing import region_canvas
 from instantid_demo.ui.showing import Show
@@ -32,6 +32,7 @@ class Group:
         self.photos: list[Any] = []
         self.views: list[Any] = []
         cards = []
+        size = usual_size(desk)
         views = [(word("view.photo"), "")]
         views += [(word(key) if (key := f"view.{name}") in tables()["en"] else name, name) for name in named_views()]
         with gr.Row(elem_classes="columns"):
@@ -66,14 +67,14 @@ class Group:
                             )
                         cards.append(card)
                 gr.HTML(span("group.canvas", "p", "small-title"), elem_classes="card-title", apply_default_css=False)
-                self.canvas = region_canvas(boxes(LEAST), elem_id="group-canvas")
+                self.canvas = region_canvas(boxes(LEAST), size, elem_id="group-canvas")
                 self.asking = Asking(desk, consents, "group", "generate")
             with gr.Column(scale=6, min_width=320, elem_classes="answering"):
                 self.show = Show("group")
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         count.input(
             lambda chosen: [
-                {"boxes": boxes(chosen), "width": 1, "height": 1},
+                {"boxes": boxes(chosen), "width": size[0], "height": size[1]},
                 *(gr.update(visible=number < chosen) for number in range(MAX_PEOPLE)),
             ],
             [count],

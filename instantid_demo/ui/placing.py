@@ -14,13 +14,13 @@ _REGIONS = script("regions.js")
 # Both are functions, not classes: Gradio writes a .pyi file beside the source of every class of components.
 
 
-def face_frame(**rest: Any) -> gr.HTML:
+def face_frame(size: tuple[int, int], **rest: Any) -> gr.HTML:
     """The frame with a head in it to drag and resize.
 
     Its value: `{yaw, pitch, roll}` in degrees, `{x, y}` in fractions, `size` as a factor, `{width, height}` in px.
     """
     return gr.HTML(
-        {"yaw": 0, "pitch": 0, "roll": 0, "x": 0.5, "y": 0.5, "size": 1, "width": 1, "height": 1},
+        {"yaw": 0, "pitch": 0, "roll": 0, "x": 0.5, "y": 0.5, "size": 1, "width": size[0], "height": size[1]},
         html_template=(
             '<div class="surface"><div class="face" tabindex="0" role="group" data-word-aria-label="view.frame">'
             '<span class="drawing"></span><span class="grip"></span></div></div>'
@@ -32,10 +32,10 @@ def face_frame(**rest: Any) -> gr.HTML:
     )
 
 
-def region_canvas(boxes: list[dict[str, float]], **rest: Any) -> gr.HTML:
+def region_canvas(boxes: list[dict[str, float]], size: tuple[int, int], **rest: Any) -> gr.HTML:
     """Boxes to drag and resize; its value: `{boxes: [{x0, y0, x1, y1}], width, height}`, boxes in fractions."""
     return gr.HTML(
-        {"boxes": boxes, "width": 1, "height": 1},
+        {"boxes": boxes, "width": size[0], "height": size[1]},
         html_template='<div class="surface"></div>',
         js_on_load=_REGIONS,
         apply_default_css=False,

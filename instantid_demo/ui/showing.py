@@ -97,8 +97,8 @@ class Show:
         """
         yield self.starting()
         results: list[Result] = []
-        with desk.job(visitor) as job:
-            try:
+        try:
+            with desk.job(visitor) as job:
                 for event in run(desk, requests, job):
                     if isinstance(event, Result):
                         results.append(event)
@@ -109,14 +109,11 @@ class Show:
                     yield {self.stage: stage.shown(event)}
                 yield {self.stage: stage.shown(Progress(stage="checking"))}
                 yield self.finished(desk, results, visitor, as_sheet, remark)
-            except Cancelled:
-                yield self.back("stage.cancelled")
-            except RequestError as error:
-                yield self.back()
-                raise as_error(error) from error
-            except Exception as error:
-                yield self.back()
-                raise as_error(error) from error
+        except Cancelled:
+            yield self.back("stage.cancelled")
+        except Exception as error:
+            yield self.back()
+            raise as_error(error) from error
 
     def back(self, text: str = "stage.empty") -> dict[Any, Any]:
         """The empty stage after a run that gave nothing."""
@@ -146,7 +143,17 @@ class Show:
 
 
 def run(desk: Desk, requests: list[GenerationRequest], job: Job) -> Iterator[Progress | Result]:
-    """The engine's events of one request, or of several in a row."""
+    """The engine's events of one request, or of several in a row.
+
+    Raises:
+        RequestError: on a host for others a request names a file, or a model that the host does not offer.
+    """
+    if desk.settings.hosted:
+        from instantid_demo.models import catalogue
+
+        for name in {name for request in requests for name in (request.model, *(lora.source for lora in request.lora))}:
+            if name not in ("auto", "pocket") and not catalogue.knows(name):
+                raise RequestError(f"This host does not offer {name}: choose a model of its list.")
     if len(requests) == 1:
         yield from desk.engine.run(requests[0], job=job)
     else:

@@ -12,6 +12,7 @@ import gradio as gr
 from instantid_demo.settings import Settings
 from instantid_demo.ui import theme
 from instantid_demo.ui.about import About
+from instantid_demo.ui.api import Api
 from instantid_demo.ui.blend import Blend
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.create import Create
@@ -54,6 +55,7 @@ def build(settings: Settings, engine: Engine | None = None) -> gr.Blocks:
                 Verify(desk, create, tabs)
             with gr.Tab(word("tab.about"), id="about"):
                 About(desk)
+        Api(desk)
         consents.connect(demo)
         demo.load(lambda: header(desk), None, badge, api_visibility="private", show_progress="hidden")
         demo.unload(desk.forget)

@@ -1,0 +1,211 @@
+"""The stable endpoints for `gradio_client` and MCP: generate, group, faces, verify, styles. See docs/api.md.
+
+Files come as uploads only. Everything else of a request comes as JSON under the names of its fields, of which those
+that hold paths are refused: nobody may read the host's files through them.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from instantid_demo import styles
+from instantid_demo.jobs import Cancelled
+from instantid_demo.request import GenerationRequest, Person, Region, RequestError, Result, extra
+from instantid_demo.ui import fields
+from instantid_demo.ui.desk import STATEMENT, Desk, as_error, spoken
+from instantid_demo.ui.showing import keep, run
+
+NAMED = {"prompt", "style", "seed", "images", "quality"}
+"""Fields that are parameters of their own."""
+REFUSED = {name for name in GenerationRequest.model_fields if extra(name).get("private")} | {
+    "person",
+    "control",
+    "consent",
+}
+"""Fields that hold paths, or a record that only the program makes."""
+
+
+class Api:
+    """Registers the endpoints; draws nothing."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        with gr.Column(visible=False):
+            words = [
+                gr.Textbox("", label="prompt"),
+                gr.Textbox("none", label="style"),
+                gr.Number(None, label="seed", precision=0),
+                gr.Number(1, label="images", precision=0),
+                gr.Dropdown(["quality", "fast", "draft"], value="quality", label="quality"),
+                gr.JSON({}, label="settings"),
+            ]
+            files = gr.File(label="files", file_count="multiple", file_types=["image"])
+            report = gr.JSON(label="report")
+            photos = gr.File(label="photos", file_count="multiple")
+            others = [gr.File(label=name) for name in ("blend_with", "pose", "init", "mask")]
+            one = gr.File(label="picture")
+            boxes = gr.JSON(label="regions")
+            button = gr.Button()
+        endpoint: dict[str, Any] = {"api_visibility": "public"}
+        button.click(self.generate, [photos, *words, *others], [files, report], api_name="generate", **endpoint)
+        button.click(self.group, [photos, boxes, *words], [files, report], api_name="group", **endpoint)
+        button.click(self.faces, [one], report, api_name="faces", **endpoint)
+        button.click(self.verify, [one], report, api_name="verify", **endpoint)
+        button.click(self.styles, None, report, api_name="styles", **endpoint)
+
+    def generate(
+        self,
+        photos: list[str],
+        prompt: str = "",
+        style: str = "none",
+        seed: int | None = None,
+        images: int = 1,
+        quality: str = "quality",
+        settings: dict[str, Any] | None = None,
+        blend_with: str | None = None,
+        pose: str | None = None,
+        init: str | None = None,
+        mask: str | None = None,
+        visitor: gr.Request | None = None,
+    ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
+        """Makes new pictures of the person in a photo. By calling it you confirm that you may use this face.
+
+        Args:
+            photos: One to eight photos of the same person, or one identity card (.safetensors).
+            prompt: What the picture shows, such as "a portrait in a garden"; may be empty.
+            style: Name of a look from the styles tool, or "none".
+            seed: Whole number for a repeatable picture; empty for a random one.
+            images: How many pictures, 1 to 8.
+            quality: "quality", "fast" or "draft".
+            settings: More request fields by name, such as {"view": {"yaw": 30}, "negative_prompt": "hat"}.
+            blend_with: Photo of a second person to blend with; the share is the field "blend" of settings.
+            pose: Photo whose head position is copied.
+            init: Start picture into which the person is put; the field "strength" of settings says how much changes.
+            mask: White where the start picture may change.
+        """
+        given = {
+            "face": tuple(Path(photo) for photo in photos or ()),
+            "blend_with": (Path(blend_with),) if blend_with else (),
+            "pose": pose,
+            "init": init,
+            "mask": mask,
+        }
+        words = self._words(prompt, style, seed, images, quality, settings)
+        yield from self._run(lambda: words | given, visitor)
+
+    def group(
+        self,
+        photos: list[str],
+        regions: list[list[float]] | None = None,
+        prompt: str = "",
+        style: str = "none",
+        seed: int | None = None,
+        images: int = 1,
+        quality: str = "quality",
+        settings: dict[str, Any] | None = None,
+        visitor: gr.Request | None = None,
+    ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
+        """Makes pictures of two to four people. By calling it you confirm that you may use these faces.
+
+        Args:
+            photos: One photo per person.
+            regions: One [x0, y0, x1, y1] per person in fractions of the picture; empty: side by side.
+            prompt: What the picture shows; may be empty.
+            style: Name of a look from the styles tool, or "none".
+            seed: Whole number for a repeatable picture; empty for a random one.
+            images: How many pictures, 1 to 8.
+            quality: "quality", "fast" or "draft".
+            settings: More request fields by name.
+        """
+
+        def plain() -> dict[str, Any]:
+            count = len(photos or ())
+            boxes = regions or [[n / count, 0, (n + 1) / count, 1] for n in range(count)]
+            if len(boxes) != count or any(len(box) != 4 for box in boxes):
+                raise RequestError("Give one region x0, y0, x1, y1 for each photo.")
+            people = [
+                Person(face=Path(photo), region=Region(x0=box[0], y0=box[1], x1=box[2], y1=box[3]))
+                for photo, box in zip(photos or (), boxes, strict=True)
+            ]
+            return self._words(prompt, style, seed, images, quality, settings) | {"person": tuple(people)}
+
+        yield from self._run(plain, visitor)
+
+    def faces(self, picture: str) -> dict[str, Any]:
+        """Lists the faces in a photo from left to right: box, score, five keypoints and head direction.
+
+        Args:
+            picture: A photo.
+        """
+        found = spoken(self.desk.engine.analyse)(Path(picture))
+        return {
+            "faces": [
+                {
+                    "box": [round(float(value), 1) for value in face.box],
+                    "score": round(face.score, 4),
+                    "keypoints": [[round(float(x), 1), round(float(y), 1)] for x, y in face.keypoints],
+                    "pose": {name: round(value, 1) for name, value in face.pose.model_dump().items()},
+                }
+                for face in found
+            ]
+        }
+
+    def verify(self, picture: str) -> dict[str, Any]:
+        """Tells where a picture comes from: its signed content credentials, its watermark and its settings.
+
+        Args:
+            picture: A PNG, JPEG or WebP file.
+        """
+        from instantid_demo.provenance import verify
+
+        found = spoken(verify.verify)(Path(picture))
+        return {
+            "manifest": found.manifest,
+            "watermark": found.watermark,
+            "settings": found.settings,
+            "words": found.words,
+        }
+
+    def styles(self) -> list[str]:
+        """Lists the names of the looks that `style` takes."""
+        return list(styles.load(self.desk.settings.style_folders))
+
+    @staticmethod
+    def _words(
+        prompt: str, style: str, seed: int | None, images: int, quality: str, settings: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        more = dict(settings or {})
+        if refused := sorted((REFUSED | NAMED) & more.keys()):
+            raise as_error(RequestError(f"settings must not hold {', '.join(refused)}: use the parameters for it."))
+        return more | {"prompt": prompt, "style": style, "seed": seed, "images": int(images), "quality": quality}
+
+    def _run(self, plain: Any, visitor: gr.Request | None) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
+        """The engine's answer as (files, report); reports of progress come before it, without files."""
+        request = spoken(lambda: fields.request_of(plain() | {"consent": self.desk.consent(True)}))()
+        with self.desk.job(visitor, alone=False) as job:
+            try:
+                for event in run(self.desk, [request], job):
+                    if isinstance(event, Result):
+                        made = keep(self.desk, [event], visitor)
+                        yield made["files"], report_of(made)
+                    else:
+                        yield None, {"stage": event.stage, "done": event.done, "total": event.total}
+            except Cancelled:
+                yield None, {"stage": "cancelled"}
+            except Exception as error:
+                raise as_error(error) from error
+
+
+def report_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Seeds, likeness, seconds and notes of finished pictures."""
+    return {
+        "stage": "done",
+        "seeds": made["seeds"],
+        "likeness": made["likeness"],
+        "blocked": made["blocked"],
+        "seconds": made["seconds"],
+        "notes": made["notes"][0] if made["notes"] else [],
+        "consent": STATEMENT,
+    }
