@@ -79,10 +79,11 @@ def projected(seconds: Sequence[float], rows: Sequence[int], planned: Sequence[i
     return total
 
 
-def run(pipe: Any, size: Size, mode: Mode, measured: int) -> Run:
+def run(pipe: Any, size: Size, mode: Mode, measured: int, backend: Any = None) -> Run:
     """Measures `mode` over `measured` steps and projects it to all its steps.
 
     Text, tokens, decoding and saving are measured whole. Which networks run in which step follows from `Mode.plan`.
+    `backend`: an `OpenVino`, for modes that use it.
     """
     steps = mode.steps or size.steps
     measured = min(measured, steps)
@@ -113,6 +114,8 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int) -> Run:
         stack.enter_context(conditioned)
         if mode.savings is not None:
             stack.enter_context(savings.applied(pipe, mode.savings))
+        if mode.backend == "openvino":
+            stack.enter_context(backend.applied(pipe))
         window = guided(
             pipe.unet,
             pipe.controlnets,

@@ -1,0 +1,1 @@
+"""Other ways to compute the networks than PyTorch."""

@@ -1,0 +1,250 @@
+"""UNet and IdentityNet on OpenVINO: the CPU's fast lane. PyTorch keeps the weights and does what does not fit.
+
+    backend = OpenVino(cache, "f32")
+    with pipe.conditioned([...]), savings.applied(pipe), backend.applied(pipe):
+        pipe(...)
+
+A network is converted at its first call and kept on disk, so that it costs its minute once. Regions and several
+people, guess mode and LoRAs run in PyTorch.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+from torch import Tensor, nn
+
+from instantid_demo.method.conditioning import Conditioning
+from instantid_demo.method.identity_net import IdentityNet
+from instantid_demo.method.savings import replaced
+
+Precision = Literal["f32", "bf16"]
+
+
+def available() -> bool:
+    """Whether OpenVINO is installed."""
+    from importlib.util import find_spec
+
+    return find_spec("openvino") is not None
+
+
+class OpenVino:
+    """Converted networks of one model; belongs to whoever holds the pipeline."""
+
+    def __init__(self, cache: Path, precision: Precision = "f32") -> None:
+        """`cache`: folder of converted networks; `precision`: what they compute in."""
+        self.cache, self.precision = cache, precision
+        self._compiled: dict[str, Any] = {}
+
+    @contextmanager
+    def applied(self, pipe: Any) -> Iterator[None]:
+        """UNet and IdentityNet of `pipe` on OpenVINO for one request, to be entered inside `pipe.conditioned`.
+
+        Does nothing where the request needs PyTorch.
+        """
+        request, net = pipe.conditioning, pipe.controlnets[0]
+        if request is None or not self.fits(pipe):
+            yield
+            return
+        unet, plain = pipe.unet, type(net)
+        net.__class__ = Compiled
+        net.backend = self, fingerprint(net)
+        key = fingerprint(unet)
+
+        def forward(*args: Any, **kwargs: Any) -> tuple[Tensor]:
+            return (self._unet(unet, key, request, *args, **kwargs),)
+
+        try:
+            with replaced(unet, forward):
+                yield
+        finally:
+            net.__class__ = plain
+            del net.backend
+
+    def fits(self, pipe: Any) -> bool:
+        """Whether the running request can do without PyTorch's networks: one person everywhere, no LoRA, on a CPU."""
+        request, net = pipe.conditioning, pipe.controlnets[0]
+        masks = (request.regions.people, request.regions.residuals, request.regions.control)
+        return (
+            pipe.unet.device.type == "cpu"
+            and type(net) is IdentityNet
+            and len(request.adapter_scales) == 1
+            and all(mask is None for mask in masks)
+            and not getattr(pipe.unet, "peft_config", None)
+        )
+
+    def _unet(
+        self,
+        unet: UNet2DConditionModel,
+        key: str,
+        request: Conditioning,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        *,
+        added_cond_kwargs: dict[str, Any],
+        down_block_additional_residuals: Sequence[Tensor],
+        mid_block_additional_residual: Tensor,
+        **_: Any,
+    ) -> Tensor:
+        added = dict(added_cond_kwargs)
+        (tokens,) = added.pop("image_embeds")
+        strength = torch.tensor(float(request.adapter_scales[0]))
+        network = _Unet(unet, list(added))
+        inputs = [sample, timestep, encoder_hidden_states, tokens, strength, mid_block_additional_residual]
+        inputs += [*added.values(), *down_block_additional_residuals]
+        return self.run(key, network, inputs)[0].to(sample.dtype)
+
+    def run(self, key: str, network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs of `network`, converted at the first call; float32."""
+        import numpy as np
+
+        arrays = [tensor.detach().float().contiguous().numpy() for tensor in inputs]
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(key, network, [torch.from_numpy(np.array(array)) for array in arrays])
+        outputs = self._compiled[key].infer(arrays, share_inputs=True)
+        return [torch.from_numpy(output) for output in outputs.values()]
+
+    def _compile(self, key: str, network: nn.Module, example: list[Tensor]) -> Any:
+        import openvino
+
+        file = self.cache / f"{key}.xml"
+        if not file.is_file():
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with torch.no_grad(), _in_float32(network):
+                model = openvino.convert_model(network.eval(), example_input=tuple(example))
+            part = file.with_name(f"{key}.part.xml")
+            openvino.save_model(model, part, compress_to_fp16=False)
+            part.with_suffix(".bin").replace(file.with_suffix(".bin"))
+            part.replace(file)
+            del model
+        settings = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        return openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
+
+
+class _Converted(ControlNetModel):
+    """Stands between IdentityNet and diffusers' ControlNet: its part runs on OpenVINO."""
+
+    backend: tuple[OpenVino, str]
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        controlnet_cond: Tensor,
+        conditioning_scale: float = 1.0,
+        *args: Any,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+        guess_mode: bool = False,
+        **kwargs: Any,
+    ) -> tuple[list[Tensor], Tensor]:
+        """As `ControlNetModel.forward`, as tuple."""
+        added = added_cond_kwargs or {}
+        if guess_mode:
+            return super().forward(
+                sample, timestep, encoder_hidden_states, controlnet_cond, conditioning_scale, *args,
+                added_cond_kwargs=added, guess_mode=True, **kwargs,
+            )  # fmt: skip
+        backend, key = self.backend
+        # PyTorch encodes the map: it does so once per request.
+        encoded = self.controlnet_cond_embedding(controlnet_cond)
+        network = _Net(self, [name for name in added if name != "image_embeds"])
+        inputs = [sample, timestep, encoder_hidden_states, encoded, *(added[name] for name in network.added)]
+        outputs = [(output * conditioning_scale).to(sample.dtype) for output in backend.run(key, network, inputs)]
+        return outputs[:-1], outputs[-1]
+
+
+class Compiled(IdentityNet, _Converted):
+    """IdentityNet whose network runs on OpenVINO."""
+
+
+class _Unet(nn.Module):
+    """The UNet as a function of tensors alone."""
+
+    def __init__(self, unet: UNet2DConditionModel, added: Sequence[str]) -> None:
+        super().__init__()
+        self.unet, self.added = unet, added
+
+    def forward(self, sample, timestep, text, tokens, strength, mid, *more):  # type: ignore[no-untyped-def]
+        named = {name: more[index] for index, name in enumerate(self.added)}
+        request = Conditioning(tokens=tokens, adapter_scales=[strength], reuse_keys=False)
+        with _original_forward(self.unet):
+            # `forward`: hooks are for the calls of the pipeline.
+            return self.unet.forward(
+                sample,
+                timestep,
+                text,
+                added_cond_kwargs={**named, "image_embeds": [tokens]},
+                cross_attention_kwargs={"ip_adapter_masks": request},
+                down_block_additional_residuals=list(more[len(self.added) :]),
+                mid_block_additional_residual=mid,
+                return_dict=False,
+            )[0]
+
+
+class _Net(nn.Module):
+    """IdentityNet's network as a function of tensors alone; the map comes encoded."""
+
+    def __init__(self, net: ControlNetModel, added: Sequence[str]) -> None:
+        super().__init__()
+        self.net, self.added = net, added
+
+    def forward(self, sample, timestep, tokens, encoded, *more):  # type: ignore[no-untyped-def]
+        named = dict(zip(self.added, more, strict=True))
+        with replaced(self.net.controlnet_cond_embedding, lambda given: given):
+            down, mid = ControlNetModel.forward(
+                self.net, sample, timestep, tokens, encoded, added_cond_kwargs=named, return_dict=False
+            )
+        return (*down, mid)
+
+
+@contextmanager
+def _original_forward(module: nn.Module) -> Iterator[None]:
+    """`module` without what `replaced` put on it, and on everything in it."""
+    taken: list[tuple[nn.Module, Callable[..., Any]]] = [
+        (part, part.__dict__.pop("forward")) for part in module.modules() if "forward" in part.__dict__
+    ]
+    try:
+        yield
+    finally:
+        for part, forward in taken:
+            part.forward = forward  # type: ignore[method-assign]
+
+
+@contextmanager
+def _in_float32(network: nn.Module) -> Iterator[None]:
+    """`network` in float32 for its conversion; without savings' kernels, which OpenVINO does not know."""
+    dtype = next(network.parameters()).dtype
+    if dtype != torch.float32:
+        network.float()
+    try:
+        with _original_forward(network):
+            yield
+    finally:
+        if dtype != torch.float32:
+            network.to(dtype)
+
+
+def fingerprint(network: nn.Module) -> str:
+    """A name for a network's weights: its config, and shape and some values of every weight."""
+    import openvino
+
+    told = hashlib.sha256(f"{diffusers.__version__} {openvino.__version__} {type(network).__mro__[-2]}".encode())
+    config = {name: value for name, value in dict(getattr(network, "config", {})).items() if not name.startswith("_")}
+    told.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, weight in network.named_parameters():
+        told.update(f"{name} {tuple(weight.shape)}".encode())
+        flat = weight.detach().reshape(-1)
+        told.update(flat[:: max(1, len(flat) // 16)].float().numpy().tobytes())
+    return f"{'unet' if isinstance(network, UNet2DConditionModel) else 'identity-net'}-{told.hexdigest()[:20]}"
