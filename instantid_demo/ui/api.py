@@ -39,14 +39,14 @@ class Api:
                 gr.Number(None, label="seed", precision=0),
                 gr.Number(1, label="images", precision=0),
                 gr.Dropdown(["quality", "fast", "draft"], value="quality", label="quality"),
-                gr.JSON({}, label="settings"),
+                _json("settings", {"type": "object"}, {}),
             ]
             files = gr.File(label="files", file_count="multiple", file_types=["image"])
             report = gr.JSON(label="report")
             photos = gr.File(label="photos", file_count="multiple")
             others = [gr.File(label=name) for name in ("blend_with", "pose", "init", "mask")]
             one = gr.File(label="picture")
-            boxes = gr.JSON(label="regions")
+            boxes = _json("regions", {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}, [])
             button = gr.Button()
         endpoint: dict[str, Any] = {"api_visibility": "public"}
         button.click(self.generate, [photos, *words, *others], [files, report], api_name="generate", **endpoint)
@@ -196,6 +196,13 @@ class Api:
                 yield None, {"stage": "cancelled"}
             except Exception as error:
                 raise as_error(error) from error
+
+
+def _json(label: str, schema: dict[str, Any], value: Any) -> gr.JSON:
+    """A JSON parameter with its schema: Gradio's own says nothing, and MCP clients refuse that."""
+    made = gr.JSON(value, label=label)
+    made.api_info = lambda: schema  # type: ignore[method-assign]
+    return made
 
 
 def report_of(made: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from instantid_demo.ui.words import style_word, word
 class Asking:
     """A short form with its button, and the run that it starts."""
 
-    def __init__(self, desk: Desk, consents: Consents, name: str, go: str) -> None:
-        """`name`: prefix of the elements' ids; `go`: key of the button's word."""
+    def __init__(self, desk: Desk, consents: Consents, model: gr.State, name: str, go: str) -> None:
+        """`model`: the visitor's choice; `name`: prefix of the elements' ids; `go`: key of the button's word."""
         self.desk = desk
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {"model": model}
         self.consent = consents.box(name)
         self.values["prompt"] = fields.component("prompt", lines=2, info=None, elem_id=f"{name}-prompt")
         with gr.Row():

@@ -22,7 +22,7 @@ ENDS = ("first", "second")
 class Blend:
     """Two photos or identity cards, and a slider between them."""
 
-    def __init__(self, desk: Desk, consents: Consents) -> None:
+    def __init__(self, desk: Desk, consents: Consents, model: gr.State) -> None:
         self.desk = desk
         self.ends: dict[str, Any] = {}
         with gr.Row(elem_classes="columns"):
@@ -50,7 +50,7 @@ class Blend:
                                     elem_id=f"blend-{end}-card",
                                 )
                 self.share = fields.component("blend", elem_id="blend-share")
-                self.asking = Asking(desk, consents, "blend", "blend.go")
+                self.asking = Asking(desk, consents, model, "blend", "blend.go")
                 with gr.Row():
                     self.members = gr.Slider(
                         series.MIN_STRIP,
@@ -104,10 +104,13 @@ class Blend:
         from instantid_demo.faces import likeness
 
         request = result.request
-        ends = [people.identity_from(self.desk.engine, file) for file in (request.face[0], request.blend_with[0])]
+        model = request.model
+        ends = [
+            people.identity_from(self.desk.engine, file, model) for file in (request.face[0], request.blend_with[0])
+        ]
         remarks = []
         for picture in result.pictures:
-            found = self.desk.engine.analyse(picture)
+            found = self.desk.engine.analyse(picture, model)
             face = found[people.largest(found)] if found else None
             values = [likeness.compare(end, face).value for end in ends]
             numbers = (

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from instantid_demo import series, styles
-from instantid_demo.request import Control, GenerationRequest, Lora, Place, RequestError, View, extra
-from instantid_demo.ui import fields, parts, people, stage
+from instantid_demo.request import Control, ControlKind, GenerationRequest, Lora, Place, RequestError, View, extra
+from instantid_demo.ui import fields, people, stage
 from instantid_demo.ui.choice import Option, picture_choice
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.desk import Desk, spoken
@@ -27,7 +27,7 @@ SHAPES: dict[str, tuple[float, float]] = {
     "landscape": (9, 7),
     "wide": (16, 9),
 }
-CONTROL_KINDS = ("pose", "depth", "canny")
+CONTROL_KINDS: tuple[ControlKind, ...] = ("pose", "depth", "canny")
 
 
 def style_options(desk: Desk) -> list[Option]:
@@ -64,9 +64,11 @@ def view_options(*, first: bool = True) -> list[Option]:
 class Create:
     """Builds the tab and holds its components; other tabs fill it with settings of older pictures."""
 
-    def __init__(self, desk: Desk, consents: Consents) -> None:
+    def __init__(self, desk: Desk, consents: Consents, model: gr.State) -> None:
+        """`model` holds the visitor's choice of model."""
         self.desk = desk
         self.consents = consents
+        self.model = model
         self.values: dict[str, Any] = {}
         """Components by the request field they stand for."""
         with gr.Row(elem_classes="columns"):
@@ -164,7 +166,7 @@ class Create:
                 elem_id="init",
             )
             self.values["strength"] = fields.component("strength")
-        with gr.Accordion(word("controls.title"), open=False, elem_id="controls", visible=parts.there("controls.maps")):
+        with gr.Accordion(word("controls.title"), open=False, elem_id="controls"):
             self._controls()
         with gr.Accordion(word("advanced.title"), open=False, elem_id="advanced") as self.advanced:
             self._advanced()
@@ -271,9 +273,7 @@ class Create:
             self.stronger = gr.Button(word("stronger"), size="sm", elem_id="stronger", min_width=110, visible=False)
             self.as_start = gr.Button(word("as_start"), size="sm", elem_id="as-start", min_width=110)
             self.compare = gr.Button(word("compare"), size="sm", elem_id="compare", min_width=110)
-            self.comfy = gr.Button(
-                word("comfy"), size="sm", elem_id="comfy", min_width=110, visible=parts.there("comfyui")
-            )
+            self.comfy = gr.Button(word("comfy"), size="sm", elem_id="comfy", min_width=110)
         self.slider = gr.ImageSlider(
             label=english("compare.label"), visible=False, interactive=False, elem_id="create-slider", buttons=[]
         )
@@ -305,6 +305,7 @@ class Create:
     def inputs(self) -> dict[str, Any]:
         """Every component that decides the picture, by the name under which `_requests` gets its value."""
         special = {
+            "model": self.model,
             "photo": self.photo,
             "face_choice": self.faces,
             "more": self.more,
@@ -331,11 +332,13 @@ class Create:
         # Nothing is read from a photo before consent is given.
         found = [self.faces, self.faces_box, self.faces_note]
         for event in (self.photo.change, self.consent.change):
-            event(spoken(self._find_faces), [self.photo, self.consent], found, **quiet)
-        self.more.change(spoken(self._check_photos), [self.photo, self.more, self.consent], self.more_note, **quiet)
+            event(spoken(self._find_faces), [self.photo, self.consent, self.model], found, **quiet)
+        self.more.change(
+            spoken(self._check_photos), [self.photo, self.more, self.consent, self.model], self.more_note, **quiet
+        )
         self.save_card.click(
             spoken(self._save_card),
-            [self.photo, self.more, self.faces, self.values["combine"], self.consent],
+            [self.photo, self.more, self.faces, self.values["combine"], self.consent, self.model],
             self.card,
             **quiet,
         )
@@ -427,6 +430,7 @@ class Create:
             "face_index": int(values["face_choice"]) if values["face_choice"] and photo else None,
             "pose": values["pose"],
             "consent": consent,
+            "model": values["model"],
             "control": self._given_controls(values),
             "lora": lora_lines(values["loras"]),
         }
@@ -443,7 +447,7 @@ class Create:
     def _given_controls(values: dict[str, Any]) -> tuple[Control, ...]:
         return tuple(
             Control(
-                kind=kind,  # type: ignore[arg-type]
+                kind=kind,
                 image=Path(values[f"{kind}_image"]),
                 **{name: values[f"{kind}_{name}"] for name in ("is_map", "strength", "start", "end")},
             )
@@ -500,11 +504,11 @@ class Create:
         self.desk.cancel(visitor)
         return gr.update(interactive=False)
 
-    def _find_faces(self, photo: str | None, given: bool) -> tuple[Any, Any, str]:
+    def _find_faces(self, photo: str | None, given: bool, model: str) -> tuple[Any, Any, str]:
         hidden = gr.update(options=[], value="")
         if not photo or (self.desk.settings.consent and not given):
             return hidden, gr.update(visible=False), ""
-        found = self.desk.engine.analyse(Path(photo))
+        found = self.desk.engine.analyse(Path(photo), model)
         if not found:
             return hidden, gr.update(visible=False), span("faces.none", "p", "hint")
         if len(found) == 1:
@@ -522,7 +526,7 @@ class Create:
         ]
         return gr.update(options=options, value=str(largest)), gr.update(visible=True), ""
 
-    def _check_photos(self, photo: str | None, more: list[str] | None, given: bool) -> str:
+    def _check_photos(self, photo: str | None, more: list[str] | None, given: bool, model: str) -> str:
         """Says which of several photos looks like someone else."""
         files = ([photo] if photo else []) + list(more or [])
         if len(files) < 2 or (self.desk.settings.consent and not given):
@@ -531,7 +535,7 @@ class Create:
         faces, lines = [], []
         numbers = []
         for number, file in enumerate(photos, start=1):
-            found = self.desk.engine.analyse(Path(file))
+            found = self.desk.engine.analyse(Path(file), model)
             if not found:
                 lines.append(span("more.noface", "p", "hint", n=number))
                 continue
@@ -549,6 +553,7 @@ class Create:
         choice: str,
         combine: Any,
         given: bool,
+        model: str,
         visitor: gr.Request,
     ) -> Any:
         self.desk.consent(given)
@@ -557,7 +562,7 @@ class Create:
             raise RequestError(english("error.photo"))
         chosen = []
         for index, file in enumerate(files):
-            found = self.desk.engine.analyse(Path(file))
+            found = self.desk.engine.analyse(Path(file), model)
             if not found:
                 raise RequestError(english("more.noface", n=index + 1))
             if index == 0 and photo and choice:
@@ -569,7 +574,7 @@ class Create:
         identity.save(card)
         return gr.update(value=str(card), visible=True)
 
-    def _map_of(self, kind: str) -> Any:
+    def _map_of(self, kind: ControlKind) -> Any:
         def preview(image: str | None, is_map: bool) -> Any:
             from instantid_demo.faces.photo import open_photo
 

@@ -27,7 +27,7 @@ def boxes(count: int) -> list[dict[str, float]]:
 class Group:
     """Photos in a row above a canvas with their boxes."""
 
-    def __init__(self, desk: Desk, consents: Consents) -> None:
+    def __init__(self, desk: Desk, consents: Consents, model: gr.State) -> None:
         self.desk = desk
         self.photos: list[Any] = []
         self.views: list[Any] = []
@@ -68,7 +68,7 @@ class Group:
                         cards.append(card)
                 gr.HTML(span("group.canvas", "p", "small-title"), elem_classes="card-title", apply_default_css=False)
                 self.canvas = region_canvas(boxes(LEAST), size, elem_id="group-canvas")
-                self.asking = Asking(desk, consents, "group", "generate")
+                self.asking = Asking(desk, consents, model, "group", "generate")
             with gr.Column(scale=6, min_width=320, elem_classes="answering"):
                 self.show = Show("group")
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

@@ -90,7 +90,8 @@ class History:
             for entry in entries
         ]
         note = "" if options else span("history.empty", "p", "note")
-        return gr.update(options=options, value=""), note
+        # The choice is left alone: the visitor may have made one while the list was read.
+        return gr.update(options=options), note
 
     def _entry(self, name: str, visitor: gr.Request) -> Entry:
         for entry in self._pictures(visitor).entries(most=2**31):

@@ -22,8 +22,8 @@ def identity_of(faces: Sequence["Face"], combine: Literal["average", "concatenat
     return Identity.from_faces(faces, model=model, combine=combine)
 
 
-def identity_from(engine: Any, file: Path) -> "Identity":
-    """Who the largest face of a photo is, or an identity card.
+def identity_from(engine: Any, file: Path, model: str) -> "Identity":
+    """Who the largest face of a photo is to a model's recogniser, or an identity card.
 
     Raises:
         RequestError: there is no face, or the file is something else.
@@ -32,7 +32,7 @@ def identity_from(engine: Any, file: Path) -> "Identity":
 
     if file.suffix == ".safetensors":
         return Identity.load(file)
-    found = engine.analyse(file)
+    found = engine.analyse(file, model)
     return identity_of([found[largest(found)]] if found else [])
 
 

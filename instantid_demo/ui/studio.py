@@ -19,6 +19,7 @@ from instantid_demo.ui.create import Create
 from instantid_demo.ui.desk import Desk, Engine
 from instantid_demo.ui.group import Group
 from instantid_demo.ui.history import History
+from instantid_demo.ui.models import Models
 from instantid_demo.ui.verify import Verify
 from instantid_demo.ui.words import attributes, i18n, span, word
 
@@ -42,15 +43,18 @@ def build(settings: Settings, engine: Engine | None = None) -> gr.Blocks:
         gr.HTML(word("language"), elem_id="language-probe", apply_default_css=False)
         badge = gr.HTML(header(desk), elem_id="header", apply_default_css=False)
         consents = Consents(settings)
+        model = gr.State("auto")
         with gr.Tabs(elem_classes="tabs") as tabs:
             with gr.Tab(word("tab.create"), id="create"):
-                create = Create(desk, consents)
+                create = Create(desk, consents, model)
             with gr.Tab(word("tab.blend"), id="blend"):
-                Blend(desk, consents)
+                Blend(desk, consents, model)
             with gr.Tab(word("tab.group"), id="group"):
-                Group(desk, consents)
+                Group(desk, consents, model)
             with gr.Tab(word("tab.history"), id="history") as history_tab:
                 History(desk, create, tabs, history_tab)
+            with gr.Tab(word("tab.models"), id="models") as models_tab:
+                Models(desk, model, badge, models_tab, header)
             with gr.Tab(word("tab.verify"), id="verify"):
                 Verify(desk, create, tabs)
             with gr.Tab(word("tab.about"), id="about"):
@@ -91,9 +95,9 @@ def warm_up(engine: Any) -> threading.Thread:
     return thread
 
 
-def header(desk: Desk) -> str:
+def header(desk: Desk, model: str = "auto") -> str:
     """Name, model badge and the licence note, as HTML."""
-    badge = desk.engine.badge()
+    badge = desk.engine.badge(model)
     badge_word = f"badge.{badge.family}"
     explained = attributes(f"{badge_word}.help", "title")
     shown = f'<span class="badge" id="badge" tabindex="0" {explained}>{span(badge_word)}</span>'
