@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,7 +18,7 @@ from instantid_demo.sources import Source
 
 Say = Callable[[str], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-LEANER = {"none": "model", "model": "sequential"}
+LEANER: dict[str, Literal["model", "sequential"]] = {"none": "model", "model": "sequential"}
 
 
 class Loaded:
@@ -110,7 +110,7 @@ class Loaded:
         vae = self._text.vae
         if self.device.type == "cuda" and self._offload != "sequential":
             self._offload = LEANER.get(self._offload, "model")
-            loading.place_pipeline(self._text, self.device, self._offload)  # type: ignore[arg-type]
+            loading.place_pipeline(self._text, self.device, self._offload)
             self.batch = 1
             return "parts of the model wait in main memory"
         if self.batch > 1 or not getattr(vae, "use_tiling", True):

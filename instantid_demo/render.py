@@ -78,7 +78,7 @@ def render(loaded: Loaded, prepared: Prepared, job: Job, emit: Emit) -> list[Ima
     if prepared.task != "text":
         steps = max(1, min(int(steps * prepared.strength), steps))
     watch = Watch(job, emit, loaded.previewer if job.previews else None, steps * len(groups))
-    pictures = []
+    pictures: list[Image.Image] = []
     for seeds in groups:
         for latents in denoise(loaded, pipe, prepared, seeds, watch):
             job.check()

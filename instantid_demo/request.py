@@ -8,12 +8,9 @@ to a user's file: never stored in metadata), `step` (slider step).
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 MAX_SIDE = 2048
 MAX_IMAGES = 8
@@ -110,8 +107,8 @@ Side = Annotated[int, Field(ge=64, le=MAX_SIDE), AfterValidator(_multiple_of_8)]
 
 def about(label: str, help: str, group: str, **more: Any) -> dict[str, Any]:
     """Keyword arguments of a pydantic `Field` for one request field."""
-    constraints = {key: more.pop(key) for key in ("ge", "le", "max_length") if key in more}
-    return {"title": label, "description": help, "json_schema_extra": {"group": group, **more}, **constraints}
+    constraints: dict[str, Any] = {key: more.pop(key) for key in ("ge", "le", "max_length") if key in more}
+    return {"title": label, "description": help, "json_schema_extra": {"group": group, **more}} | constraints
 
 
 class GenerationRequest(Model):
@@ -330,6 +327,3 @@ class Result(Model):
     """Plain sentences for the user: what was adjusted, what looked odd."""
     blocked: tuple[bool, ...] = ()
     """Per picture: the safety filter blurred it."""
-
-    if TYPE_CHECKING:
-        pictures: tuple[Image.Image, ...]

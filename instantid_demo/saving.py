@@ -91,8 +91,8 @@ def _names(result: Result, where: Path) -> tuple[list[Path], PictureFormat]:
         # Nanoseconds keep two results of the same second and seed apart.
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9 // 1000:06d}"
         return [where / f"{stamp}-{result.seeds[index]}{ending}" for index in range(count)], kind
-    kind = SUFFIXES.get(where.suffix.lower())
-    if kind is None:
+    if where.suffix.lower() not in SUFFIXES:
         raise RequestError(f"Pictures can be saved as {', '.join(SUFFIXES)}, not {where.suffix}.")
+    kind = SUFFIXES[where.suffix.lower()]
     numbered = [where.with_stem(f"{where.stem}-{index + 1}") for index in range(1, count)]
     return [where, *numbered], kind

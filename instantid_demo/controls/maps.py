@@ -91,7 +91,7 @@ def skeleton(size: tuple[int, int], keypoints: np.ndarray) -> Image.Image:
     canvas = np.zeros((size[1], size[0], 3), np.uint8)
     thick = max(2, round(0.12 * reach))
     for number, (start, end) in enumerate(limbs):
-        hue = np.uint8([[[round(170 * number / len(limbs)), 255, 255]]])
+        hue = np.array([[[round(170 * number / len(limbs)), 255, 255]]], np.uint8)
         colour = cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0].tolist()
         cv2.line(canvas, tuple(map(int, start)), tuple(map(int, end)), [round(0.6 * c) for c in colour], thick)
         cv2.circle(canvas, tuple(map(int, end)), thick, colour, -1)

@@ -4,6 +4,7 @@ One picture per portrait: neutral words, one seed, the pose of the portrait itse
 and recogniser, beside the limits that these two set themselves, and by a second recogniser where one is here.
 """
 
+import io
 import os
 import platform
 import statistics
@@ -135,6 +136,8 @@ def evaluate(engine: "Engine", files: Sequence[Path], plan: Plan, told: Told = l
         },
         "recogniser": source.recogniser,
         "ceiling": _ceiling(engine, people, references, plan),
+        "disturbed": _disturbed(engine, [person.made for person in people], references, plan),
+        "detail": round(statistics.median(obedience.detail(person.made, person.own_crop) for person in people), 4),
         "second_recogniser": _second(judge, people),
         "settings": _settings(engine, people, plan),
     }
@@ -164,6 +167,18 @@ def second_picture(picture: Image.Image) -> Image.Image:
     return ImageEnhance.Brightness(small).enhance(0.7)
 
 
+def disturbed(picture: Image.Image) -> Image.Image:
+    """A picture mirrored, turned by 6 degrees and squeezed through a poor JPEG.
+
+    A real likeness survives that. What only pleases one recogniser, as a model may learn that was trained against it,
+    does not.
+    """
+    stream = io.BytesIO()
+    turned = ImageOps.mirror(picture).rotate(6, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128))
+    turned.save(stream, "JPEG", quality=50)
+    return Image.open(stream).convert("RGB")
+
+
 def in_framing(picture: Image.Image, move: framing.Move, size: tuple[int, int]) -> Image.Image:
     """A picture moved onto a canvas of `size`; what lies outside of the picture repeats its border."""
     import cv2
@@ -191,7 +206,7 @@ def _person(engine: "Engine", file: Path, plan: Plan, family: Any) -> Person | N
     reference = max(engine.analyse(file, plan.model), key=area)
     made = result.pictures[0]
     # The pose of the photo itself, brought to the model's usual framing: what the engine draws as keypoint map.
-    move = framing.onto(reference.keypoints, views.keypoints_for(View(), None, *made.size, framing=family))
+    move = framing.onto(reference.keypoints, views.keypoints_for(View(), None, made.width, made.height, framing=family))
     wanted = move.points(reference.keypoints)
     picture = open_photo(file)
     return Person(
@@ -235,8 +250,17 @@ def _ceiling(engine: "Engine", people: list[Person], references: np.ndarray, pla
             **scores.compare([_embedding(face) for face in crops], references).summary(),
             "keypoint_error": round(statistics.fmean(errors), 4) if errors else None,
         },
+        "disturbed": _disturbed(engine, [person.own_crop for person in people], references, plan),
         "look_alikes": scores.look_alikes(references),
     }
+
+
+def _disturbed(
+    engine: "Engine", pictures: Sequence[Image.Image], references: np.ndarray, plan: Plan
+) -> dict[str, float | None]:
+    """The comparison on disturbed pictures."""
+    faces = [_largest(engine.analyse(disturbed(picture), plan.model)) for picture in pictures]
+    return scores.compare([_embedding(face) for face in faces], references).summary()
 
 
 def _second(judge: Embedder | None, people: list[Person]) -> dict[str, Any] | None:

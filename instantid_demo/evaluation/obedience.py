@@ -146,6 +146,11 @@ def difference(pictures: list[Image.Image]) -> float:
     return float(np.mean([np.sqrt(np.square(a - b).sum(-1).mean()) for a, b in pairs])) if pairs else 0.0
 
 
+def detail(made: Image.Image, portrait: Image.Image) -> float:
+    """Sharpness against the portrait in the same framing and size: ratio of the steps of light, 1 equal."""
+    return measures(made)["edges"] / max(measures(portrait)["edges"], 1e-6)
+
+
 def _variety(lab: np.ndarray) -> float:
     light, colours = lab[..., 0].ravel() / 100, lab[..., 1:].reshape(-1, 2)
     predictors = np.stack([np.ones_like(light), light, light**2, light**3], 1)

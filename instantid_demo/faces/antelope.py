@@ -38,7 +38,8 @@ class AntelopeAnalyser:
         missing = [file for file in FILES if not (folder / file).is_file()]
         if missing:
             raise RequestError(
-                f"The face recogniser lacks {' and '.join(missing)}: run `python -m instantid_demo download antelopev2`."
+                f"The face recogniser lacks {' and '.join(missing)}: "
+                "run `python -m instantid_demo download antelopev2`."
             )
         self._lock = threading.Lock()
         self._app = _load(folder)

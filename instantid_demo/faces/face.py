@@ -44,8 +44,9 @@ def crop(picture: Image.Image, box: np.ndarray, margin: float = 0.35, side: int 
     x0, y0, x1, y1 = (float(value) for value in box)
     half = max(x1 - x0, y1 - y0) * (0.5 + margin)
     x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    corners = (max(0, x - half), max(0, y - half), min(picture.width, x + half), min(picture.height, y + half))
-    cut = picture.crop(tuple(round(corner) for corner in corners))
+    left, top = round(max(0, x - half)), round(max(0, y - half))
+    right, bottom = round(min(picture.width, x + half)), round(min(picture.height, y + half))
+    cut = picture.crop((left, top, max(left, right), max(top, bottom)))
     if not min(cut.size):
         cut = picture.copy()
     cut.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -47,4 +47,4 @@ def _limb(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     length = ((x[0] - x[1]) ** 2 + (y[0] - y[1]) ** 2) ** 0.5
     angle = int(math.degrees(math.atan2(y[0] - y[1], x[0] - x[1])))
     centre = (int(np.mean(x)), int(np.mean(y)))
-    return cv2.ellipse2Poly(centre, (int(length / 2), HALF_WIDTH), angle, 0, 360, 1)
+    return np.asarray(cv2.ellipse2Poly(centre, (int(length / 2), HALF_WIDTH), angle, 0, 360, 1))

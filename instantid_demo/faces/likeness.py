@@ -20,7 +20,7 @@ def compare(reference: Identity, found: Face | None, view: View | None = None) -
     if found is None:
         return Likeness(value=None, word="no face found")
     one, two = reference.mean.astype(np.float64), found.embedding.astype(np.float64)
-    value = float(one @ two / max(np.linalg.norm(one) * np.linalg.norm(two), 1e-12))
+    value = float(one @ two) / max(float(np.linalg.norm(one) * np.linalg.norm(two)), 1e-12)
     strong, fair = BANDS[reference.model]
     word = "strong" if value >= strong else "fair" if value >= fair else "weak"
     return Likeness(value=round(value, 4), word=word)

@@ -19,7 +19,7 @@ CHIP_SIZE = 150
 CHIP_KEYPOINTS = np.array(
     [[0.3307, 0.3169], [0.6929, 0.3151], [0.5121, 0.5260], [0.3469, 0.6944], [0.6765, 0.6932]], np.float32
 )
-"""Where the keypoints of a face lie in dlib's chip, as fractions of its side: the mean over Pocket's training photos."""
+"""Where a face's keypoints lie in dlib's chip, as fractions of its side: the mean over Pocket's training photos."""
 
 _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _LONG_SIDE = 640

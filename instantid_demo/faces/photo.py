@@ -1,11 +1,12 @@
 """Any file a person may hand over -> one upright RGB picture, or one sentence that says what is wrong with it."""
 
+import contextlib
 import io
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from instantid_demo.request import RequestError
 
@@ -79,11 +80,9 @@ def _check_size(picture: Image.Image, name: str) -> None:
 
 def _rgb(picture: Image.Image, name: str) -> Image.Image:
     _check_size(picture, name)
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
+    # A damaged EXIF block says nothing about the pixels.
+    with contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, TypeError):
         picture = ImageOps.exif_transpose(picture)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
-        pass  # A damaged EXIF block says nothing about the pixels.
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return _sixteen_bit(picture)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:

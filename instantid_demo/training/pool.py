@@ -98,7 +98,7 @@ def place(
         angle = float(np.clip(draw.normal(0, 8), -20, 20))
         shift = draw.uniform(-1, 1, 2) * (14 if small else 5)
     turn = cv2.getRotationMatrix2D(((SIZE - 1) / 2, (SIZE - 1) / 2), angle, scale)
-    turn[:, 2] += (RESOLUTION - SIZE) / 2 + shift
+    turn[:, 2] = turn[:, 2] + (RESOLUTION - SIZE) / 2 + shift
     moved = cv2.warpAffine(
         picture,
         turn,

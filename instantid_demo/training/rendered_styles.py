@@ -148,7 +148,7 @@ def cyberpunk(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarra
 
 
 def vibrant_colors(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
-    hue = cv2.cvtColor(np.uint8([[[int(d.integers(180)), 210, 235]]]), cv2.COLOR_HSV2RGB)[0, 0]
+    hue = cv2.cvtColor(np.array([[[int(d.integers(180)), 210, 235]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
     return _u8(_saturate(_contrast(p, 1.15), 1.9) * (1 - 0.7 * g) + hue * 0.7 * g)
 
 

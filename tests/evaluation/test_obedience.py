@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from instantid_demo import styles
 from instantid_demo.evaluation import obedience
@@ -39,3 +39,10 @@ def test_difference_is_zero_between_equal_pictures_and_grows():
     assert obedience.difference([grey, grey]) == 0
     assert obedience.difference([black, grey]) < obedience.difference([black, white])
     assert obedience.difference([grey]) == 0
+
+
+def test_detail_tells_a_blurred_picture_from_a_sharp_one(portraits):
+    sharp = Image.fromarray(photographs(portraits)[0])
+    blurred = sharp.filter(ImageFilter.GaussianBlur(3))
+    assert obedience.detail(sharp, sharp) == pytest.approx(1)
+    assert obedience.detail(blurred, sharp) < 0.6

@@ -87,6 +87,8 @@ def test_the_contract_s_figures(folder):
     assert figures["portraits_without_a_face"] == ["nobody.png"]
     assert figures["keypoint_error"] is not None
     assert figures["second_recogniser"] is None
+    assert figures["disturbed"]["rank1"] == 0.75
+    assert figures["ceiling"]["disturbed"]["rank1"] == 1.0
     assert figures["ceiling"]["second_picture"]["rank1"] == 1.0
     assert figures["people"][3] == {"portrait": "lost.png", "rank": None, "cosine": None, "seconds": 1.5}
 
