@@ -6,7 +6,7 @@ from typing import Literal
 from instantid_demo.request import Model, RequestError
 from instantid_demo.settings import Settings
 
-Kind = Literal["identity", "faces", "base", "few-step", "control", "depth", "preview", "vae", "filter"]
+Kind = Literal["identity", "faces", "base", "few-step", "control", "depth", "pose", "vae", "preview", "filter"]
 
 
 class Entry(Model):
@@ -19,8 +19,9 @@ class Entry(Model):
     repository: str
     """Hub id."""
     files: tuple[str, ...] = ()
-    """Patterns of the files to fetch; empty: all that a diffusers folder needs."""
+    """Patterns of the files to fetch; empty: the lightest complete set of a diffusers or transformers folder."""
     gigabytes: float
+    """About; a download checks the exact size against the free disk."""
     licence: str
     about: str
 
@@ -31,88 +32,102 @@ class Entry(Model):
 
 
 _SDXL = "CreativeML Open RAIL++-M"
+_PAGE = "see the model's page"
 _RESEARCH = "research only, non-commercial (depends on insightface's models)"
 
-ENTRIES: tuple[Entry, ...] = tuple(
-    Entry(
-        **dict(zip(("name", "label", "kind", "repository", "files", "gigabytes", "licence", "about"), row, strict=True))
+
+def _entry(
+    kind: Kind, name: str, label: str, repository: str, gigabytes: float, licence: str, about: str, *files: str
+) -> Entry:
+    return Entry(
+        name=name,
+        label=label,
+        kind=kind,
+        repository=repository,
+        files=files,
+        gigabytes=gigabytes,
+        licence=licence,
+        about=about,
     )
-    for row in (
-        (
-            *("instantid", "InstantID", "identity", "InstantX/InstantID"),
-            *(("ControlNetModel/*", "ip-adapter.bin"), 4.2, _RESEARCH, "IdentityNet and the image adapter for SDXL."),
-        ),
-        (
-            *("antelopev2", "antelopev2", "faces", "DIAMONIK7777/antelopev2"),
-            *(("scrfd_10g_bnkps.onnx", "glintr100.onnx", "genderage.onnx"), 0.3, "non-commercial research"),
-            "Finds and recognises faces for SDXL.",
-        ),
-        (
-            *("sdxl", "YamerMIX v8", "base", "wangqixun/YamerMIX_v8"),
-            *((), 7.0, "see the model's page", "The base of the original demo."),
-        ),
-        (
-            *("sdxl-base", "SDXL base 1.0", "base", "stabilityai/stable-diffusion-xl-base-1.0"),
-            *((), 7.0, _SDXL, "The plain base that all others grew from."),
-        ),
-        (
-            *("realvis", "RealVisXL V5", "base", "SG161222/RealVisXL_V5.0"),
-            *((), 7.0, _SDXL, "Photographs of people."),
-        ),
-        (
-            *("juggernaut", "Juggernaut XL v9", "base", "RunDiffusion/Juggernaut-XL-v9"),
-            *((), 7.0, "CreativeML Open RAIL-M", "Photographs and film looks."),
-        ),
-        (
-            *("dreamshaper", "DreamShaper XL", "base", "Lykon/dreamshaper-xl-1-0"),
-            *((), 7.0, _SDXL, "Paintings and fantasy as well as photographs."),
-        ),
-        (
-            *("animagine", "Animagine XL 4", "base", "cagliostrolab/animagine-xl-4.0"),
-            *((), 7.0, _SDXL, "Drawn pictures in the anime style."),
-        ),
-        (
-            *("lightning", "SDXL-Lightning, 4 steps", "few-step", "ByteDance/SDXL-Lightning"),
-            *(("sdxl_lightning_4step_lora.safetensors",), 0.4, _SDXL, "The Fast preset: four steps."),
-        ),
-        (
-            *("lcm", "LCM-LoRA", "few-step", "latent-consistency/lcm-lora-sdxl"),
-            *(("pytorch_lora_weights.safetensors",), 0.4, _SDXL, "The Draft preset: a quick sketch."),
-        ),
-        (
-            *("hyper", "Hyper-SDXL, 8 steps", "few-step", "ByteDance/Hyper-SD"),
-            *(("Hyper-SDXL-8steps-lora.safetensors",), 0.8, "see the model's page"),
-            "Eight steps; use it as a LoRA with the scheduler ddim and guidance 1.",
-        ),
-        (
-            *("lcm-sd15", "LCM-LoRA for SD1.5", "few-step", "latent-consistency/lcm-lora-sdv1-5"),
-            *(("pytorch_lora_weights.safetensors",), 0.1, "openrail++", "For those who trained an SD1.5 InstantID."),
-        ),
-        (
-            *("control-pose", "Pose ControlNet", "control", "thibaud/controlnet-openpose-sdxl-1.0"),
-            *((), 5.0, "see the model's page", "Copies a body's pose."),
-        ),
-        (
-            *("control-canny", "Canny ControlNet", "control", "diffusers/controlnet-canny-sdxl-1.0"),
-            *(("config.json", "diffusion_pytorch_model.fp16.safetensors"), 2.5, _SDXL, "Copies edges."),
-        ),
-        (
-            *("control-depth", "Depth ControlNet", "control", "diffusers/controlnet-depth-sdxl-1.0-small"),
-            *(("config.json", "diffusion_pytorch_model.fp16.safetensors"), 0.3, _SDXL, "Copies depth."),
-        ),
-        (
-            *("depth", "Depth Anything V2 small", "depth", "depth-anything/Depth-Anything-V2-Small-hf"),
-            *((), 0.1, "Apache-2.0", "Reads depth off a photo."),
-        ),
-        (
-            *("nsfw", "Picture filter", "filter", "Falconsai/nsfw_image_detection"),
-            *((), 0.4, "Apache-2.0", "Notices sexual pictures."),
-        ),
-        (
-            *("fp16-vae", "SDXL VAE for half precision", "vae", "madebyollin/sdxl-vae-fp16-fix"),
-            *((), 0.3, "MIT", "Decodes without overflowing in half precision."),
-        ),
-    )
+
+
+ENTRIES: tuple[Entry, ...] = (
+    _entry(
+        *("identity", "instantid", "InstantID", "InstantX/InstantID", 4.2, _RESEARCH),
+        *("IdentityNet and the image adapter for SDXL.", "ControlNetModel/*", "ip-adapter.bin"),
+    ),
+    _entry(
+        *("faces", "antelopev2", "antelopev2", "DIAMONIK7777/antelopev2", 0.3, "non-commercial research"),
+        *("Finds and recognises faces for SDXL.", "scrfd_10g_bnkps.onnx", "glintr100.onnx", "genderage.onnx"),
+    ),
+    _entry(
+        *("base", "sdxl", "YamerMIX v8", "wangqixun/YamerMIX_v8", 7, _PAGE, "The base of the original demo."),
+    ),
+    _entry(
+        *("base", "sdxl-base", "SDXL base 1.0", "stabilityai/stable-diffusion-xl-base-1.0", 7, _SDXL),
+        "The plain base that all others grew from.",
+    ),
+    _entry("base", "realvis", "RealVisXL V5", "SG161222/RealVisXL_V5.0", 7, _SDXL, "Photographs of people."),
+    _entry(
+        *("base", "juggernaut", "Juggernaut XL v9", "RunDiffusion/Juggernaut-XL-v9", 7, "CreativeML Open RAIL-M"),
+        "Photographs and film looks.",
+    ),
+    _entry(
+        *("base", "dreamshaper", "DreamShaper XL", "Lykon/dreamshaper-xl-1-0", 7, _SDXL),
+        "Paintings and fantasy as well as photographs.",
+    ),
+    _entry(
+        *("base", "animagine", "Animagine XL 4", "cagliostrolab/animagine-xl-4.0", 7, _SDXL),
+        "Drawn pictures in the anime style.",
+    ),
+    _entry(
+        *("few-step", "lightning", "SDXL-Lightning, 4 steps", "ByteDance/SDXL-Lightning", 0.4, _SDXL),
+        *("The Fast preset: four steps.", "sdxl_lightning_4step_lora.safetensors"),
+    ),
+    _entry(
+        *("few-step", "lcm", "LCM-LoRA", "latent-consistency/lcm-lora-sdxl", 0.4, _SDXL),
+        *("The Draft preset: a quick sketch.", "pytorch_lora_weights.safetensors"),
+    ),
+    _entry(
+        *("few-step", "hyper", "Hyper-SDXL, 8 steps", "ByteDance/Hyper-SD", 0.8, _PAGE),
+        *("Eight steps; add it as a LoRA, steps and scheduler follow.", "Hyper-SDXL-8steps-lora.safetensors"),
+    ),
+    _entry(
+        *("few-step", "lcm-sd15", "LCM-LoRA for SD1.5", "latent-consistency/lcm-lora-sdv1-5", 0.1, "openrail++"),
+        *("For those who trained an SD1.5 InstantID.", "pytorch_lora_weights.safetensors"),
+    ),
+    _entry(
+        *("control", "control-pose", "Pose ControlNet", "thibaud/controlnet-openpose-sdxl-1.0", 5, _PAGE),
+        "Copies a body's pose.",
+    ),
+    _entry(
+        *("control", "control-depth", "Depth ControlNet", "diffusers/controlnet-depth-sdxl-1.0-small", 0.3, _SDXL),
+        "Copies depth.",
+    ),
+    _entry(
+        *("control", "control-canny", "Canny ControlNet", "diffusers/controlnet-canny-sdxl-1.0", 2.5, _SDXL),
+        "Copies edges.",
+    ),
+    _entry(
+        *("depth", "depth", "Depth Anything V2 small", "depth-anything/Depth-Anything-V2-Small-hf", 0.1, "Apache-2.0"),
+        "Reads depth off a photo.",
+    ),
+    _entry(
+        *("pose", "openpose", "OpenPose body", "lllyasviel/Annotators", 0.2, "non-commercial (CMU OpenPose)"),
+        *("Reads body poses off a photo.", "body_pose_model.pth"),
+    ),
+    _entry(
+        *("vae", "fp16-vae", "SDXL VAE for half precision", "madebyollin/sdxl-vae-fp16-fix", 0.3, "MIT"),
+        "Decodes without overflowing in half precision.",
+    ),
+    _entry(
+        *("preview", "taesdxl", "Tiny SDXL autoencoder", "madebyollin/taesdxl", 0.01, "MIT"),
+        "Sharper previews while SDXL paints.",
+    ),
+    _entry(
+        *("filter", "nsfw", "Picture filter", "Falconsai/nsfw_image_detection", 0.4, "Apache-2.0"),
+        "Notices sexual pictures.",
+    ),
 )
 """Facts from the models' pages; nothing is fetched before the user asks for it."""
 
