@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument("--face", help="photo for --pocket")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--single", action="store_true", help="measure each exact saving alone as well")
+    parser.add_argument(
+        "--openvino", action="store_true", help="convert for OpenVINO first (once; later runs measure it by themselves)"
+    )
     parser.add_argument("--only", help="names of modes, with commas; the reference always runs")
     parser.add_argument("--budget", type=float, default=None, help="seconds after which no new round starts")
     parser.add_argument("--rounds", type=int, default=6, help="rounds at most")
@@ -44,11 +47,15 @@ def main() -> int:
 
     from benchmarks import modes, synthetic
     from benchmarks.models import SIZES
+    from instantid_demo.settings import Settings
 
     size = SIZES[arguments.synthetic]
     if arguments.side:
         size = dataclasses.replace(size, side=arguments.side)
+    cache = Settings().home / "benchmarks" / f"{size.name}-{size.side}"  # type: ignore[call-arg]
     chosen = [*modes.MODES, *(modes.SINGLE if arguments.single else [])]
+    if arguments.openvino or synthetic.is_converted(cache):
+        chosen += modes.OPENVINO
     if arguments.only:
         wanted = arguments.only.split(",")
         needed = {"reference", *wanted, *(mode.compared_with for mode in chosen if mode.name in wanted)}
@@ -57,9 +64,9 @@ def main() -> int:
     report = synthetic.compare(
         size,
         chosen,
-        measured=3 if tiny else 2,
-        budget=arguments.budget or (45.0 if tiny else 1.0),
+        budget=arguments.budget or (42.0 if tiny else 1.0),
         most=arguments.rounds,
+        cache=cache,
         say=lambda said: print(said, end="   \r", file=sys.stderr, flush=True) if sys.stderr.isatty() else None,
     )
     print(json.dumps(report, indent=1) if arguments.json else synthetic.table(report))

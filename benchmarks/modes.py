@@ -1,6 +1,7 @@
 """The ways of running that are compared, and which networks each of their steps runs."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -21,7 +22,9 @@ class Mode:
     dtype: torch.dtype = torch.float32
     savings: Savings | None = field(default_factory=Savings)
     """None: the original's way."""
-    backend: str = "torch"
+    backend: Literal["torch", "openvino"] = "torch"
+    precision: Literal["f32", "bf16"] = "f32"
+    """Of OpenVINO's arithmetic."""
     compared_with: str = "reference"
     guidance: float = GUIDANCE
     guided_until: float = 1.0
@@ -29,6 +32,8 @@ class Mode:
     every: int = 1
     steps: int | None = None
     """None: as many as the reference."""
+    measured: int = 2
+    """Steps that are really run; where steps differ, enough to see a later one of each kind."""
 
     def plan(self, steps: int) -> list[tuple[int, int]]:
         """Rows of the batch that IdentityNet and UNet get in each step; 0: it rests."""
@@ -50,10 +55,23 @@ MODES = [
     Mode("reference-scale-0", True, "the original with IdentityNet at strength 0", savings=None, strength=0.0),
     Mode("exact-scale-0", True, "IdentityNet rests at strength 0", strength=0.0, compared_with="reference-scale-0"),
     Mode("bf16", False, "exact savings in bfloat16", dtype=torch.bfloat16),
-    Mode("identity-every-2", False, "IdentityNet in every second step", every=2),
-    Mode("guidance-half", False, "guidance in the first half of the steps", guided_until=0.5),
+    Mode("identity-every-2", False, "IdentityNet in every second step", every=2, measured=3),
+    Mode("guidance-half", False, "guidance in the first half of the steps", guided_until=0.5, measured=3),
     Mode("few-step", False, "4 steps without guidance", guidance=1.0, steps=4),
     Mode("few-step-bf16", False, "4 steps without guidance, bfloat16", torch.bfloat16, guidance=1.0, steps=4),
+]
+OPENVINO = [
+    Mode("openvino", True, "UNet and IdentityNet on OpenVINO, float32", backend="openvino"),
+    Mode("openvino-bf16", False, "the same computing in bfloat16", backend="openvino", precision="bf16"),
+    Mode(
+        "few-step-openvino-bf16",
+        False,
+        "4 steps without guidance, OpenVINO in bfloat16",
+        backend="openvino",
+        precision="bf16",
+        guidance=1.0,
+        steps=4,
+    ),
 ]
 SINGLE = [
     Mode(f"only-{name}", True, f"the saving `{name}` alone", savings=Savings(**{**NO_SAVINGS, name: True}))

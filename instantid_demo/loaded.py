@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from instantid_demo.method import loading
+from instantid_demo.method import checkpoints, loading
 from instantid_demo.method.identity_net import ControlNet
 from instantid_demo.presets import Defaults, Recipe, of
 from instantid_demo.preview import Previewer
@@ -133,8 +133,8 @@ class Loaded:
                     )
                 )
             say(f"Loading the {kind} ControlNet …")
-            like = self._text.unet
-            self._extra[kind] = loading.load_controlnet(folder, ControlNet, dtype=like.dtype).to(self.device)
+            info = checkpoints.require(folder, kind=("controlnet", "identity-net"))
+            self._extra[kind] = loading.load_controlnet(info, ControlNet, dtype=self._text.unet.dtype).to(self.device)
         return self._extra[kind]
 
 

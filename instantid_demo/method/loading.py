@@ -63,7 +63,7 @@ def load_pipeline(
     adapter_info = checkpoints.require(locate(adapter, "image-adapter"), kind="image-adapter")
     checkpoints.require_together(base_info, net_info or adapter_info, adapter_info)
 
-    first = identity_net if net_info is None else load_controlnet(net_info.path, IdentityNet, dtype=kind)
+    first = identity_net if net_info is None else load_controlnet(net_info, IdentityNet, dtype=kind)
     extras = []
     for extra in controlnets:
         if isinstance(extra, diffusers.ControlNetModel):
@@ -72,7 +72,7 @@ def load_pipeline(
         info = checkpoints.require(
             locate(extra, "controlnet"), kind=("controlnet", "identity-net"), architecture=base_info.architecture
         )
-        extras.append(load_controlnet(info.path, ControlNet, dtype=kind))
+        extras.append(load_controlnet(info, ControlNet, dtype=kind))
     stock = _load_base(base_info, kind, variant or base_info.variant, config)
     load_image_adapter(stock.unet, adapter_info.path)
     family = pipelines.SDXLTextToImage if base_info.architecture == "sdxl" else pipelines.SD15TextToImage
@@ -165,10 +165,13 @@ def _from_hub(source: str, role: str) -> Path:
     return folder / inner if inner else folder
 
 
-def load_controlnet(path: Path, kind: type[ControlNet] = ControlNet, *, dtype: torch.dtype = torch.float32) -> Any:
+def load_controlnet(
+    info: checkpoints.CheckpointInfo, kind: type[ControlNet] = ControlNet, *, dtype: torch.dtype = torch.float32
+) -> Any:
     """A ControlNet folder, or a single `.safetensors` file of one."""
-    load = kind.from_single_file if path.is_file() else kind.from_pretrained
-    return load(str(path), torch_dtype=dtype)
+    if info.path.is_file():
+        return kind.from_single_file(str(info.path), torch_dtype=dtype)
+    return kind.from_pretrained(str(info.path), torch_dtype=dtype, variant=info.variant)
 
 
 def _load_base(info: checkpoints.CheckpointInfo, dtype: torch.dtype, variant: str | None, config: Path | None) -> Any:

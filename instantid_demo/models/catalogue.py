@@ -6,7 +6,7 @@ from typing import Literal
 from instantid_demo.request import Model, RequestError
 from instantid_demo.settings import Settings
 
-Kind = Literal["identity", "faces", "base", "few-step", "control", "depth", "pose", "vae", "preview", "filter"]
+Kind = Literal["base", "identity", "faces", "few-step", "control", "depth", "pose", "vae", "preview", "filter"]
 
 
 class Entry(Model):
@@ -24,11 +24,6 @@ class Entry(Model):
     """About; a download checks the exact size against the free disk."""
     licence: str
     about: str
-
-    @property
-    def patterns(self) -> list[str]:
-        """What to fetch, safe formats only."""
-        return list(self.files) or ["*.json", "*.txt", "*.safetensors", "*.model"]
 
 
 _SDXL = "CreativeML Open RAIL++-M"

@@ -24,7 +24,7 @@ def fetch(entry: Entry, models: Path) -> Path:
         RequestError: no room, no network, or no permission; the message says what to do.
     """
     import httpx
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import errors, list_repo_files, snapshot_download
 
     folder = catalogue.folder_of(entry.name, models)
     if (folder / ".complete").is_file():
@@ -37,7 +37,8 @@ def fetch(entry: Entry, models: Path) -> Path:
             "or set INSTANTID_HOME to another disk."
         )
     try:
-        snapshot_download(entry.repository, allow_patterns=entry.patterns, local_dir=folder)
+        wanted = list(entry.files) or lightest(list_repo_files(entry.repository))
+        snapshot_download(entry.repository, allow_patterns=wanted, local_dir=folder)
     except errors.GatedRepoError as error:
         raise RequestError(
             f"{entry.label} asks for your agreement: accept its terms on huggingface.co/{entry.repository}, "
@@ -63,6 +64,19 @@ def fetch(entry: Entry, models: Path) -> Path:
         raise RequestError(f"{entry.repository} lacks {', '.join(missing)}: it has changed; choose another model.")
     (folder / ".complete").touch()
     return folder
+
+
+def lightest(files: list[str]) -> list[str]:
+    """Of a repository's files those that loading needs: safe formats, half precision where there is a choice.
+
+    Many repositories hold the same weights up to five times: two precisions, two formats, and once more as one file.
+    """
+    small = [name for name in files if name.endswith((".json", ".txt", ".model"))]
+    weights = [name for name in files if name.endswith(".safetensors") and "non_ema" not in name]
+    if "model_index.json" in files:
+        weights = [name for name in weights if "/" in name]
+    halved = {name.rpartition("/")[0] for name in weights if ".fp16" in name}
+    return small + [name for name in weights if ".fp16" in name or name.rpartition("/")[0] not in halved]
 
 
 def present(settings: Settings) -> Iterator[tuple[str, float]]:

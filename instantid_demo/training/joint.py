@@ -30,6 +30,9 @@ from instantid_demo.training.pool import RESOLUTION, VARIANTS, Pool
 
 log = logging.getLogger(__name__)
 
+LATER_STEPS = (749, 499, 249)
+"""Where sampling in two or four trailing steps goes on after the first, pure noise."""
+
 HELD_OUT = 200
 """The last persons are never trained on; the evaluation during training draws them."""
 
@@ -57,6 +60,9 @@ class JointRecipe:
     """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum."""
     noise_look_weight: float = 0.4
     """Weight of the look at pure noise, relative to that at no noise."""
+    own_share: float = 0.0
+    """Share of batches that start from the networks' own first estimate, noised again as few-step sampling does it:
+    later steps then learn to finish what the first one really leaves behind."""
     embedding_noise: float = 0.02
     seed: int = 0
 
@@ -204,15 +210,29 @@ class Trainer:
         """All weighted losses of one batch."""
         recipe = self.recipe
         clean, noise = batch.latents, torch.randn_like(batch.latents)
-        timestep = torch.randint(0, 999, (len(clean),))
-        timestep[torch.rand(len(clean)) < recipe.pure_noise] = 999
+        own = judge and torch.rand(()).item() < recipe.own_share
+        if own:
+            timestep = torch.tensor(LATER_STEPS)[torch.randint(len(LATER_STEPS), (len(clean),))]
+        else:
+            timestep = torch.randint(0, 999, (len(clean),))
+            timestep[torch.rand(len(clean)) < recipe.pure_noise] = 999
         alpha, sigma = (level[timestep].view(-1, 1, 1, 1) for level in (self.alpha, self.sigma))
-        noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             told, whole = self.conditions(batch, drop=True)
+            if own:
+                with torch.no_grad():
+                    # At pure noise the estimate of the clean latents is the negative prediction.
+                    start = -predict(self.networks, noise, torch.full_like(timestep, 999), told).float()
+            else:
+                start = clean
+            noisy = (alpha * start + sigma * noise).contiguous(memory_format=torch.channels_last)
             predicted = predict(self.networks, noisy, timestep, told).float()
-        error = (predicted - (alpha * noise - sigma * clean)).square().mean((1, 2, 3))
-        weight = torch.where(timestep == 999, recipe.noise_diffusion_weight, 1.0)
+        if own:  # no v is right for these latents, only the clean ones are
+            error = (alpha * noisy - sigma * predicted - clean).square().mean((1, 2, 3))
+            weight = torch.full_like(error, recipe.noise_diffusion_weight)
+        else:
+            error = (predicted - (alpha * noise - sigma * clean)).square().mean((1, 2, 3))
+            weight = torch.where(timestep == 999, recipe.noise_diffusion_weight, 1.0)
         losses = {"diffusion": (weight * error).mean()}
         chosen = torch.nonzero(batch.judged & whole)[: recipe.judged, 0]
         if judge and len(chosen):
@@ -245,7 +265,13 @@ class Trainer:
     def run(self) -> None:
         """Trains until the recipe's minutes are over, resuming where an earlier run was stopped."""
         recipe = self.recipe
-        parts = {**self.networks.all(), "optimizer": self.optimizer, "average": self.average}
+        parts = {
+            **self.networks.all(),
+            "optimizer": self.optimizer,
+            "average": self.average,
+            "critic": self.critic.nets,
+            "critic_optimizer": self.critic.optimizer,
+        }
         spent, samples = load_state(self.out / "state.pt", parts)
         torch.manual_seed(recipe.seed + samples)
         self.batches.draw = np.random.default_rng(recipe.seed + samples)

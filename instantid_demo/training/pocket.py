@@ -160,6 +160,11 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
         half = type(part)(part.config) if name.startswith("text") else type(part).from_config(part.config)
         half.load_state_dict(part.state_dict())
         half.half().save_pretrained(out / name)
+    # AutoencoderTiny writes a config entry that it then warns about when it reads it.
+    config = out / "vae" / "config.json"
+    entries = json.loads(config.read_text())
+    entries.pop("block_out_channels", None)
+    config.write_text(json.dumps(entries, indent=2) + "\n")
     tokenizer.save_pretrained(out / "tokenizer")
     tokenizer.save_pretrained(out / "tokenizer_2")
     EulerDiscreteScheduler(**SCHEDULER).save_pretrained(out / "scheduler")

@@ -5,7 +5,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
@@ -15,7 +15,6 @@ from instantid_demo.ui.desk import Desk, as_error, spoken
 from instantid_demo.ui.words import english, span, word
 
 BUILT_IN = ("auto", "pocket")
-KINDS = ("base", "identity", "faces", "few-step", "control", "depth", "vae", "filter")
 
 
 class Models:
@@ -112,7 +111,7 @@ class Models:
         place = next(folder for folder in (models, *models.parents) if folder.is_dir())
         parts = [span("models.disk", "p", "note", free=f"{shutil.disk_usage(place).free / 1e9:.0f}")]
         parts.append(_record(english("models.pocket"), span("models.pocket.about"), 0.0, "Apache-2.0", True))
-        for kind in KINDS:
+        for kind in get_args(catalogue.Kind):
             for entry in catalogue.ENTRIES:
                 if entry.kind == kind:
                     ready = entry.name in here

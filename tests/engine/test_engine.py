@@ -157,7 +157,7 @@ def test_failures_are_told_and_leave_the_engine_as_it_was(
         (ask(portraits, face=(tmp_path / "text.jpg",)), "text.jpg"),
         (ask(portraits, face_index=5), "face"),
         (ask(portraits, style="no such style"), "style"),
-        (ask(portraits, model=str(tmp_path)), ""),
+        (ask(portraits, model=str(tmp_path)), "model"),
         (ask(portraits, control=({"kind": "canny", "image": portraits[0]},)), "canny"),
     ):
         with pytest.raises(RequestError, match=words):

@@ -14,6 +14,19 @@ from instantid_demo.settings import ROOT, Settings
 
 POCKET = ROOT / "assets" / "pocket"
 
+REPOSITORY = [
+    "README.md",
+    "model_index.json",
+    "realvis.safetensors",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "vae_decoder/model.onnx",
+]
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -34,6 +47,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return str(local_dir)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda repository: REPOSITORY)
     return asked
 
 
@@ -56,6 +70,18 @@ def test_a_model_is_here_only_when_complete(settings: Settings, hub: list[str]) 
     assert catalogue.local("antelopev2", settings) is None
     with pytest.raises(RequestError):
         download.delete("../..", settings)
+
+
+def test_a_base_comes_once_and_not_five_times(settings: Settings, hub: list[str]) -> None:
+    folder = download.fetch(catalogue.entry("realvis"), settings.models)
+    here = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    assert here == [
+        ".complete",
+        "model_index.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
 
 
 def test_a_changed_repository_is_noticed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
