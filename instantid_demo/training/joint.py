@@ -55,6 +55,8 @@ class JointRecipe:
     confusion_weight: float = 0.05
     look_weight: float = 0.15
     keypoint_weight: float = 0.5
+    tone_weight: float = 0.0
+    """Weight of colour and brightness in blocks of 8 pixels; recogniser and critic alone let them drift to extremes."""
     adversarial_weight: float = 0.0
     noise_diffusion_weight: float = 1.0
     """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum."""
@@ -258,6 +260,7 @@ class Trainer:
             "confusion": recipe.confusion_weight * verdict.confusion.mean(),
             "look": recipe.look_weight
             * (verdict.look * (recipe.noise_look_weight + (1 - recipe.noise_look_weight) * signal)).mean(),
+            "tone": recipe.tone_weight * (F.avg_pool2d(made.float(), 8) - F.avg_pool2d(real, 8)).abs().mean(),
             "adversarial": recipe.adversarial_weight * adversarial.float(),
             "keypoints": recipe.keypoint_weight * error.clamp(max=0.5).mean(),
         }
