@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from instantid_demo import framing
-from instantid_demo.evaluation import obedience, scores
+from instantid_demo.evaluation import obedience, scenes, scores
 from instantid_demo.evaluation.embedders import Embedder, independent
+from instantid_demo.evaluation.scenes import nearest
 from instantid_demo.request import GenerationRequest, RequestError, Result, View
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 STYLED_PEOPLE = 8
 """Portraits drawn in every style, and with several seeds, where everything is measured."""
 SEEDS = 4
+PAIRS = 25
+"""Pictures of two people, where everything is measured."""
 Told = Callable[[str], None]
 
 
@@ -143,6 +146,7 @@ def evaluate(engine: "Engine", files: Sequence[Path], plan: Plan, told: Told = l
     }
     if plan.full:
         result.figures |= _styles(engine, people, result, files, plan, told)
+        result.figures |= _scenes(engine, people, files, plan, source.family, told)
     result.figures["people"] = [
         {
             "portrait": person.name,
@@ -221,13 +225,6 @@ def _person(engine: "Engine", file: Path, plan: Plan, family: Any) -> Person | N
         result.request,
         in_framing(picture, move, made.size),
     )
-
-
-def nearest(faces: Sequence["Face"], wanted: np.ndarray) -> "Face | None":
-    """Of the faces in a picture the one at the wanted keypoints."""
-    if not faces:
-        return None
-    return min(faces, key=lambda face: float(np.linalg.norm(face.keypoints - wanted, axis=1).mean()))
 
 
 def _seconds(result: Result) -> float:
@@ -309,6 +306,25 @@ def _styles(
             "cosine_between_seeds": round(statistics.fmean(same), 4) if same else None,
         },
     }
+
+
+def _scenes(
+    engine: "Engine", people: list[Person], files: Sequence[Path], plan: Plan, family: Any, told: Told
+) -> dict[str, Any]:
+    """Turned heads, and two people in one picture."""
+    by_name = {file.name: file for file in files}
+    ask = {"model": plan.model, "prompt": PROMPT, "seed": plan.seed, "quality": plan.quality}
+    told("turned heads")
+    few = people[:: max(1, len(people) // STYLED_PEOPLE)][:STYLED_PEOPLE]
+    turned = scenes.turned(engine, [by_name[p.name] for p in few], [p.reference.embedding for p in few], ask, family)
+    told("two people in one picture")
+    # Neighbours by name are alike in sex and often in looks; halves of the list are not, so pairs cross over.
+    half = len(people) // 2
+    mixed = [person for pair in zip(people[:half], people[half:], strict=False) for person in pair][: 2 * PAIRS]
+    together = scenes.together(
+        engine, [by_name[p.name] for p in mixed], [p.reference.embedding for p in mixed], ask, people[0].made.height
+    )
+    return {"views": turned, "group": together}
 
 
 def _settings(engine: "Engine", people: list[Person], plan: Plan) -> dict[str, Any]:

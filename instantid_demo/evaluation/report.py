@@ -48,6 +48,18 @@ def table(figures: dict[str, Any]) -> str:
             ("Difference between seeds (Lab)", _number(figures["diversity"]["lab_distance_between_seeds"]), ""),
             ("Cosine between seeds", _number(figures["diversity"]["cosine_between_seeds"]), ""),
         ]
+    for name, view in figures.get("views", {}).items():
+        measured = ", ".join((_share(view["face_found"]), _number(view["keypoint_error"]), _number(view["cosine"])))
+        rows.append((f"Turned, {name}: face found, keypoint error, cosine", measured, ""))
+    if group := figures.get("group"):
+        rows += [
+            (
+                f"Two people in one picture: each more alike to the own ({group['pairs']} pairs)",
+                _share(group["kept"]),
+                "",
+            ),
+            ("Cosine to the own and to the other person there", _both(group["cosine_own"], group["cosine_other"]), ""),
+        ]
     head = f"| {figures['portraits']} portraits, {figures['model_name']} | measured | ceiling |"
     return "\n".join([head, "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
 
@@ -210,6 +222,10 @@ def _html_table(markdown: str) -> str:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _both(one: float | None, other: float | None) -> str:
+    return f"{_number(one)}, {_number(other)}"
 
 
 def _number(value: float | None) -> str:

@@ -136,8 +136,9 @@ class History:
 
 
 def name_of(entry: Entry) -> str:
-    """The prompt's beginning, or the style, or the seed."""
-    text = entry.prompt or str(entry.settings.get("style", "")) or f"#{entry.settings.get('seed', '')}"
+    """The prompt's beginning, or the style, or the seed, or the file's name."""
+    seed = entry.settings.get("seed")
+    text = entry.prompt or str(entry.settings.get("style", "")) or (f"#{seed}" if seed else entry.file.stem)
     return text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "…"
 
 

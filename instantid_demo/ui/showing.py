@@ -218,8 +218,10 @@ def about(made: dict[str, Any]) -> str:
         span("about.seconds", css="fact", seconds=made["seconds"][index]),
     ]
     parts = [f'<div class="facts">{likeness_words(entries)}{"".join(facts)}</div>']
-    parts += made["remarks"][index : index + 1]
-    if any(entry["word"] == "weak" for entry in entries):
+    remarks = made["remarks"][index : index + 1]
+    parts += remarks
+    # A remark says it better: a blend is meant to be less alike to each of its two.
+    if any(entry["word"] == "weak" for entry in entries) and not remarks:
         parts.append(span("likeness.hint.weak", "p", "hint"))
     if any(entry["word"] == "no face found" for entry in entries):
         parts.append(span("likeness.hint.none", "p", "hint"))
