@@ -200,6 +200,7 @@ class Engine:
         guards.check_words(request, text, self.settings)
         with clock("load"):
             loaded = self._ensure(request.model, emit)
+            picture_filter = guards.picture_filter(loaded.source.family, self.settings)
         job.check()
         recipe, notes = loaded.recipe(request)
         emit(Progress(stage="faces", message="Looking at the faces …"))
@@ -230,7 +231,7 @@ class Engine:
         emit(Progress(stage="checking", message="Comparing the faces …"))
         with clock("checking"):
             likeness = tuple(self._likeness(people, prepared, picture) for picture in pictures)
-            pictures, blocked, more = guards.check_pictures(pictures, prepared, self.settings)
+            pictures, blocked, more = guards.check_pictures(pictures, picture_filter)
             notes += more
         return Result(
             pictures=tuple(pictures),

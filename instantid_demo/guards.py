@@ -44,17 +44,23 @@ def check_people(prepared: "Prepared", settings: Settings) -> None:
             raise RequestError(verdict.reason)
 
 
+def picture_filter(family: str, settings: Settings) -> safety.Classifier | None:
+    """The classifier that pictures of this family of models must pass, got before they are drawn.
+
+    Raises:
+        RequestError: it is not here and cannot be fetched.
+    """
+    return safety.classifier_for(family, settings.models, settings.offline) if settings.safety else None
+
+
 def check_pictures(
-    pictures: Sequence[Image.Image], prepared: "Prepared", settings: Settings
+    pictures: Sequence[Image.Image], classifier: safety.Classifier | None
 ) -> tuple[list[Image.Image], tuple[bool, ...], list[str]]:
     """Blurs what the picture filter does not let pass.
 
     Returns:
         The pictures, which of them are blurred, and sentences for the user.
     """
-    if not settings.safety:
-        return list(pictures), (False,) * len(pictures), []
-    classifier = safety.classifier_for(prepared.request.model, settings.models, settings.offline)
     verdicts = [safety.check_picture(picture, classifier) for picture in pictures]
     shown = [p if v.allowed else safety.blur(p) for p, v in zip(pictures, verdicts, strict=True)]
     notes = [verdict.reason for verdict in verdicts if not verdict.allowed]

@@ -121,13 +121,13 @@ def blur(picture: Image.Image) -> Image.Image:
     return tiny.filter(ImageFilter.GaussianBlur(max(picture.size) / 24))
 
 
-def classifier_for(model: str, models: Path, offline: bool) -> Classifier | None:
-    """The picture filter of a model: none for Pocket; otherwise the downloaded classifier.
+def classifier_for(family: str, models: Path, offline: bool) -> Classifier | None:
+    """The picture filter of a family of models: none for Pocket; otherwise the downloaded classifier.
 
     Raises:
         RequestError: it is not here and cannot be fetched.
     """
-    if model == "pocket":
+    if family == "pocket":
         return None
     folder = models / CLASSIFIER
     if not (folder / "config.json").is_file():

@@ -23,7 +23,7 @@ def fetch(entry: Entry, models: Path) -> Path:
     Raises:
         RequestError: no room, no network, or no permission; the message says what to do.
     """
-    import httpx
+    import httpx2
     from huggingface_hub import errors, list_repo_files, snapshot_download
 
     folder = catalogue.folder_of(entry.name, models)
@@ -52,7 +52,7 @@ def fetch(entry: Entry, models: Path) -> Path:
         errors.OfflineModeIsEnabled,
         errors.LocalEntryNotFoundError,
         errors.HfHubHTTPError,
-        httpx.HTTPError,
+        httpx2.HTTPError,
     ) as error:
         raise RequestError(
             f"{entry.label} could not be fetched: check the network and try again; it goes on where it stopped."

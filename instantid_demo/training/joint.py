@@ -26,7 +26,7 @@ from instantid_demo.training.faces import Faces
 from instantid_demo.training.judges import Critic, KeypointReader, Recogniser, align_tensor, keypoint_error
 from instantid_demo.training.optimizers import Average, MuonAndAdamW
 from instantid_demo.training.pocket import SCHEDULER, Networks, encode_text
-from instantid_demo.training.pool import RESOLUTION, VARIANTS, Pool
+from instantid_demo.training.pool import PHOTO_VARIANTS, RESOLUTION, STYLED_VARIANTS, VARIANTS, Pool
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +59,15 @@ class JointRecipe:
     """Weight of colour and brightness in blocks of 8 pixels; recogniser and critic alone let them drift to extremes."""
     adversarial_weight: float = 0.0
     noise_diffusion_weight: float = 1.0
-    """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum."""
+    """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum. Pictures that
+    no recogniser judges keep the full weight: nothing else tells them what their style looks like."""
     noise_look_weight: float = 0.4
     """Weight of the look at pure noise, relative to that at no noise."""
     own_share: float = 0.0
     """Share of batches that start from the networks' own first estimate, noised again as few-step sampling does it:
     later steps then learn to finish what the first one really leaves behind."""
+    styled_share: float = STYLED_VARIANTS / VARIANTS
+    """Share of styled pictures in a batch."""
     embedding_noise: float = 0.02
     seed: int = 0
 
@@ -86,16 +89,18 @@ class Batch:
 class Batches:
     """Draws training batches from the pool; held-out persons never appear."""
 
-    def __init__(self, pool: Pool, faces: Faces, tokenizer: CLIPTokenizer, seed: int) -> None:
+    def __init__(self, pool: Pool, faces: Faces, tokenizer: CLIPTokenizer, seed: int, styled_share: float) -> None:
         self.pool, self.faces = pool, faces
         self.ids = tokenizer(pool.captions, padding="max_length", truncation=True, max_length=77, return_tensors="np")[
             "input_ids"
         ]
-        self.count = (len(faces) - HELD_OUT) * VARIANTS
+        self.chances = [(1 - styled_share) / PHOTO_VARIANTS] * PHOTO_VARIANTS
+        self.chances += [styled_share / STYLED_VARIANTS] * STYLED_VARIANTS
         self.draw = np.random.default_rng(seed)
 
     def __call__(self, size: int) -> Batch:
-        return self.of(self.draw.integers(self.count, size=size))
+        face = self.draw.integers(len(self.faces) - HELD_OUT, size=size)
+        return self.of(face * VARIANTS + self.draw.choice(VARIANTS, size=size, p=self.chances))
 
     def of(self, rows: np.ndarray) -> Batch:
         """The batch of the pool's `rows`."""
@@ -174,7 +179,7 @@ class Trainer:
         out: Path,
     ) -> None:
         self.networks, self.recipe, self.out = networks, recipe, out
-        self.batches = Batches(pool, faces, tokenizer, recipe.seed)
+        self.batches = Batches(pool, faces, tokenizer, recipe.seed, recipe.styled_share)
         self.decoder = vae.decoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.recogniser = Recogniser(faces.centre, faces.embeddings.mean(1))
         self.reader = reader
@@ -231,10 +236,11 @@ class Trainer:
             predicted = predict(self.networks, noisy, timestep, told).float()
         if own:  # no v is right for these latents, only the clean ones are
             error = (alpha * noisy - sigma * predicted - clean).square().mean((1, 2, 3))
-            weight = torch.full_like(error, recipe.noise_diffusion_weight)
+            light = torch.ones_like(error, dtype=torch.bool)
         else:
             error = (predicted - (alpha * noise - sigma * clean)).square().mean((1, 2, 3))
-            weight = torch.where(timestep == 999, recipe.noise_diffusion_weight, 1.0)
+            light = timestep == 999
+        weight = torch.where(light & batch.judged, recipe.noise_diffusion_weight, 1.0)
         losses = {"diffusion": (weight * error).mean()}
         chosen = torch.nonzero(batch.judged & whole)[: recipe.judged, 0]
         if judge and len(chosen):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx2
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -99,6 +100,13 @@ def test_no_network_and_no_room_are_told(settings: Settings, monkeypatch: pytest
     monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
     with pytest.raises(RequestError, match="network"):
         download.fetch(catalogue.entry("lcm"), settings.models)
+
+    def unreachable(repository: str) -> list[str]:
+        raise httpx2.ConnectError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.list_repo_files", unreachable)
+    with pytest.raises(RequestError, match="network"):
+        download.fetch(catalogue.entry("realvis"), settings.models)
     huge = catalogue.entry("lcm").model_copy(update={"gigabytes": 10**9})
     with pytest.raises(RequestError, match="free"):
         download.fetch(huge, settings.models)
