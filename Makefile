@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export GRADIO_ANALYTICS_ENABLED := False
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix evaluate bench doctor clean
+.PHONY: help setup run test lint fix evaluate bench pictures doctor clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ evaluate: $(READY) ## Measure Pocket on PORTRAITS=folder
 
 bench: $(READY) ## Measure speed on small modules
 	$(BIN)/python -m benchmarks --synthetic tiny
+
+pictures: $(READY) ## Draw the style tiles and photograph the app for docs/pictures
+	$(BIN)/python -m instantid_demo.thumbnails
+	$(BIN)/python -m pytest -q tests/browser/pictures.py
 
 doctor: $(READY) ## Tell what is installed and what to do next
 	$(BIN)/python -m instantid_demo doctor

@@ -21,6 +21,8 @@ from instantid_demo.request import Control, ControlKind, GenerationRequest, Pers
 from instantid_demo.settings import Settings
 
 SEEDS = 2**32
+MOST_ROOM = 4
+"""Times the model's own side that a picture of several people may measure."""
 PLAIN_PROMPT = "a photo of a person"
 """What is asked for where the user says nothing."""
 PLAIN_SUBJECT = "a person"
@@ -206,7 +208,18 @@ def _size(
     pose: Image.Image | None,
     settings: Settings,
 ) -> tuple[int, int]:
-    """The canvas: as asked for; in the shape of the start picture or pose photo; or the model's own."""
+    """The canvas: as asked for; in the shape of the start picture or pose photo; or the model's own.
+
+    Pocket draws single faces, so among several people each gets as much room as one alone.
+    """
+    if family == "pocket" and request.person and request.width is None and request.height is None:
+        regions = [person.region for person in request.person]
+        across, down = min(r.x1 - r.x0 for r in regions), min(r.y1 - r.y0 for r in regions)
+        side = min(defaults.width * MOST_ROOM, settings.max_side)
+        return (
+            min(side, int(defaults.width / across) // 8 * 8),
+            min(side, int(defaults.height / down) // 8 * 8),
+        )
     shape = init or (pose if family != "pocket" else None)
     if request.width is None and request.height is None and shape is not None:
         return framing.like_picture(shape.size, defaults.width, defaults.height, settings.max_side)

@@ -58,7 +58,7 @@ def run(engine: Any, requests: list[GenerationRequest], job: "Job | None" = None
 
 
 def sheet(results: list[Result], columns: int = 4, gap: int = 8) -> Result:
-    """All first pictures of the results as one, row by row on white; what it says is the first result's."""
+    """All first pictures of the results as one, row by row on white; the settings are the first result's."""
     from PIL import Image
 
     pictures: list[Image.Image] = [result.pictures[0] for result in results]
@@ -75,5 +75,6 @@ def sheet(results: list[Result], columns: int = 4, gap: int = 8) -> Result:
             "seeds": results[0].seeds[:1],
             "likeness": (tuple(entry for result in results for entry in result.likeness[0]),),
             "blocked": (any(any(result.blocked) for result in results),),
+            "seconds": {"total": sum(result.seconds.get("total", 0.0) for result in results)},
         }
     )

@@ -129,6 +129,7 @@ class Show:
     ) -> dict[Any, Any]:
         """Saves the results and shows them."""
         made = keep(desk, [series.sheet(results)] if as_sheet else results, visitor)
+        made["sheet"] = as_sheet
         made["remarks"] = [text for result in results for text in remark(result)] if remark else []
         pictures = [(file, caption(made, index)) for index, file in enumerate(made["files"])]
         return {
@@ -190,13 +191,13 @@ def served(desk: Desk, file: Path, visitor: gr.Request | None) -> Path:
     return copy
 
 
-def likeness_words(entries: list[dict[str, Any]]) -> str:
-    """Likeness as a coloured word per person; the number is in the tooltip."""
+def likeness_words(entries: list[dict[str, Any]], *, sheet: bool = False) -> str:
+    """Likeness as a coloured word per person, or per picture of a sheet; the number is in the tooltip."""
     badges = []
     for index, entry in enumerate(Likeness(**values) for values in entries):
         key = LIKENESS_WORDS[entry.word]
         number = "–" if entry.value is None else f"{entry.value:.2f}"
-        who = span("group.person", css="who", n=index + 1) + " " if len(entries) > 1 else ""
+        who = span("group.person", css="who", n=index + 1) + " " if len(entries) > 1 and not sheet else ""
         badges.append(
             f'<span class="likeness {key.removeprefix("likeness.")}" tabindex="0" '
             f"{attributes('likeness.tooltip', 'title', number=number)}>{who}{span(key)}</span>"
@@ -217,7 +218,8 @@ def about(made: dict[str, Any]) -> str:
         span("about.seed", css="fact", seed=made["seeds"][index]),
         span("about.seconds", css="fact", seconds=made["seconds"][index]),
     ]
-    parts = [f'<div class="facts">{likeness_words(entries)}{"".join(facts)}</div>']
+    badges = likeness_words(entries, sheet=made.get("sheet", False))
+    parts = [f'<div class="facts">{badges}{"".join(facts)}</div>']
     remarks = made["remarks"][index : index + 1]
     parts += remarks
     # A remark says it better: a blend is meant to be less alike to each of its two.

@@ -97,7 +97,7 @@ def test_two_people_stand_where_they_were_put(engine: Engine, portraits: list[Pa
         Person(face=portraits[0], region=Region(x0=0, y0=0, x1=0.5, y1=1)),
         Person(face=portraits[60], region=Region(x0=0.5, y0=0, x1=1, y1=1)),
     )
-    result = engine.generate(GenerationRequest(model="pocket", person=people, width=256, height=128, seed=1))
+    result = engine.generate(GenerationRequest(model="pocket", person=people, seed=1))
     assert result.pictures[0].size == (256, 128)
     assert len(result.likeness[0]) == 2
 
