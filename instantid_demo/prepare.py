@@ -180,6 +180,7 @@ def prepare(
         posed = _several(request, people, size, family, notes)
     else:
         posed = (_one(request, people, size, family, pose, scene, notes),)
+    notes += _turned_too_far([person.view for person in posed], defaults)
     complete = filled(request, model, recipe, size, settings)
     seed = complete.seed or 0
     return Prepared(
@@ -284,6 +285,15 @@ def _standing(
         return _in_view(subject.identity, View(), request.place, size, family)
     move = framing.onto(subject.face.keypoints, usual)
     return _moved(subject.identity, subject.face, move, request.place, size)
+
+
+def _turned_too_far(directions: Sequence[View | None], defaults: Defaults) -> list[str]:
+    """One sentence where a head is to turn further than the model is known to manage."""
+    far = any(abs(getattr(view, axis)) > most for view in directions if view for axis, most in defaults.turns.items())
+    if not far:
+        return []
+    known = ", ".join(f"{axis} {most:g}°" for axis, most in defaults.turns.items())
+    return [f"This model turns heads well up to {known}: further, expect less likeness."]
 
 
 def _several(

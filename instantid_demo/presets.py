@@ -2,7 +2,7 @@
 
 Pocket's own numbers stand in its folder (`pocket.json`), where the training that measured them writes them:
 
-    {"size": 128, "identity_unit": 1.0, "adapter_unit": 1.0,
+    {"size": 128, "identity_unit": 1.0, "adapter_unit": 1.0, "turns": {"yaw": 20, "pitch": 15, "roll": 20},
      "presets": {"quality": {"steps": 20, "guidance": 3.0, "scheduler": "euler"}, "fast": {…}, "draft": {…}}}
 
 A preset may name a LoRA file of that folder (`"lora": "few-step.safetensors"`).
@@ -46,6 +46,8 @@ class Defaults:
     """IdentityNet's strength in the network for a requested 1.0."""
     adapter_unit: float = 1.0
     """The adapter's strength in the network for a requested 1.0."""
+    turns: Mapping[str, float] = field(default_factory=dict)
+    """Degrees of yaw, pitch and roll up to which `evaluate --full` found heads good; empty: no limit known."""
 
 
 # 896×1152 instead of 1024×1024: SDXL has learned stock photo agencies' watermarks at that size. Guidance 5 is the
@@ -103,6 +105,7 @@ def pocket(folder: Path) -> Defaults:
             {name: recipe for name, recipe in POCKET.recipes.items() if name in recipes and recipes[name].lora},
             identity_unit=float(entry.get("identity_unit", 1.0)),
             adapter_unit=float(entry.get("adapter_unit", 1.0)),
+            turns={axis: float(entry["turns"][axis]) for axis in entry.get("turns", {})},
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"{file} is damaged: get the program again, or another model.") from error

@@ -37,10 +37,14 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
     else:
         tokenizer = pocket.train_tokenizer(pictures.captions)
         networks = pocket.build(len(tokenizer))
-    joint = out / "joint"
-    joint.mkdir(exist_ok=True)
-    trainer = Trainer(networks, autoencoder, tokenizer, people, pictures, reader, JointRecipe(**recipe["joint"]), joint)
-    trainer.run()
+    trainer: Trainer | None = None
+    for stage in ("joint", "refine"):
+        folder = out / stage
+        folder.mkdir(exist_ok=True)
+        stage_recipe = JointRecipe(**recipe[stage])
+        trainer = Trainer(networks, autoencoder, tokenizer, people, pictures, reader, stage_recipe, folder)
+        trainer.run()
+    assert trainer is not None
     trainer.average.swap()
     pocket.export(networks, autoencoder, tokenizer, people.centre, out / "checkpoint")
     log.info("checkpoint written to %s", out / "checkpoint")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from instantid_demo import series
+from instantid_demo import presets, series
 from instantid_demo.engine import Engine
 from instantid_demo.faces.views import NAMED_VIEWS
 from instantid_demo.jobs import Cancelled, Job
@@ -163,6 +163,15 @@ def test_failures_are_told_and_leave_the_engine_as_it_was(
         with pytest.raises(RequestError, match=words):
             engine.generate(request)
     assert np.array_equal(pixels(engine.generate(ask(portraits))), usual)
+
+
+def test_a_head_turned_further_than_the_model_manages_is_said(engine: Engine, portraits: list[Path]) -> None:
+    most = presets.pocket(engine.settings.pocket).turns
+    assert set(most) == {"yaw", "pitch", "roll"}
+    for axis, angle in most.items():
+        near, far = (engine.generate(ask(portraits, view={axis: sign})) for sign in (angle, -angle - 5))
+        assert not any("turns heads" in note for note in near.notes)
+        assert any(f"{axis} {angle:g}°" in note for note in far.notes)
 
 
 def test_two_users_at_once_each_get_their_own(engine: Engine, portraits: list[Path]) -> None:

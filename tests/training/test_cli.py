@@ -20,6 +20,7 @@ def test_the_pocket_recipe_is_complete():
     assert recipe["kind"] == "pocket"
     VaeRecipe(**recipe["vae"])
     JointRecipe(**recipe["joint"])
+    JointRecipe(**recipe["refine"])
 
 
 @pytest.mark.parametrize("table", [{"base": "x", "stepz": 1}, {}])
