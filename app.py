@@ -10,8 +10,9 @@ def main(arguments: list[str]) -> int:
     """Serves the page until it is stopped; returns the exit code."""
     settings = Settings.from_flags(arguments)
     from instantid_demo import engine
-    from instantid_demo.ui import studio
+    from instantid_demo.ui import studio, uploads
 
+    uploads.own_folder()
     try:
         page = studio.build(settings)
         studio.launch(page, settings, prevent_thread_lock=True)

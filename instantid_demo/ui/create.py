@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from instantid_demo import series, styles
+from instantid_demo import presets, series, styles
 from instantid_demo.request import Control, ControlKind, GenerationRequest, Lora, Place, RequestError, View, extra
 from instantid_demo.ui import fields, people, stage
 from instantid_demo.ui.choice import Option, picture_choice
@@ -151,7 +151,7 @@ class Create:
     def _folded(self) -> None:
         with gr.Accordion(word("view.title"), open=False, elem_id="view"):
             self._view()
-        with gr.Accordion(word("start.title"), open=False, elem_id="start"):
+        with gr.Accordion(word("start.title"), open=False, elem_id="start") as self.start:
             gr.HTML(span("start.help", "p", "note"), apply_default_css=False)
             self.editor = gr.ImageEditor(
                 label=word("field.init"),
@@ -179,7 +179,10 @@ class Create:
         self.view = picture_choice(
             view_options(), value="", name_word="view.title", elem_id="views", elem_classes="views"
         )
-        self.range_note = gr.HTML("", elem_id="range-note", apply_default_css=False)
+        turns = presets.pocket(self.desk.settings.pocket).turns
+        if turns:
+            known = span("view.range", "p", "note", degrees=f"{turns['yaw']:g}")
+            gr.HTML(known, elem_id="range-note", apply_default_css=False)
         with gr.Row():
             with gr.Column(min_width=200):
                 self.yaw = gr.Slider(-90, 90, 0, step=1, label=word("view.yaw"), elem_id="yaw")
@@ -378,7 +381,7 @@ class Create:
         self.stop.click(self._cancel, None, [self.stop], **instant)
 
         self.use_seed.click(self._use_seed, [self.show.made], [self.values["seed"], self.advanced], **instant)
-        self.as_start.click(self._as_start, [self.show.made], [self.editor], **quiet)
+        self.as_start.click(self._as_start, [self.show.made], [self.editor, self.start], **quiet)
         self.compare.click(self._compare, [self.show.made, self.photo], [self.slider], **quiet)
         self.comfy.click(spoken(self._export), [self.show.made], [self.workflow], **quiet)
         self.restore.upload(spoken(self._restore), [self.restore], self.fillable, **quiet)
@@ -602,11 +605,11 @@ class Create:
         return (made["seeds"][made["chosen"]], gr.update(open=True)) if made else (gr.skip(), gr.skip())
 
     @staticmethod
-    def _as_start(made: dict[str, Any] | None) -> Any:
+    def _as_start(made: dict[str, Any] | None) -> tuple[Any, Any]:
         if not made:
-            return gr.skip()
+            return gr.skip(), gr.skip()
         file = made["files"][made["chosen"]]
-        return {"background": file, "layers": [], "composite": file}
+        return {"background": file, "layers": [], "composite": file}, gr.update(open=True)
 
     @staticmethod
     def _compare(made: dict[str, Any] | None, photo: str | None) -> Any:

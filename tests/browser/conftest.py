@@ -56,7 +56,7 @@ def address(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     )
     found = f"http://127.0.0.1:{port}"
     try:
-        _wait_for(found, server, Path(log.name))
+        wait_for(found, server, Path(log.name))
         yield found
     finally:
         server.terminate()
@@ -64,7 +64,8 @@ def address(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         log.close()
 
 
-def _wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Waits until the application answers, and fails with its log where it ends before."""
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if server.poll() is not None:
@@ -73,6 +74,8 @@ def _wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> Non
             with urllib.request.urlopen(f"{address}/config", timeout=5) as answer:
                 json.load(answer)
                 return
+        except urllib.error.HTTPError:
+            return  # it asks for an account
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     pytest.fail(f"app.py did not answer:\n{log.read_text()}")

@@ -1,0 +1,126 @@
+"""Create beyond the first picture: views, several photos, start pictures, next steps, words and small screens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.browser.conftest import PICTURE_MS, generate, upload, with_face
+
+pytestmark = pytest.mark.browser
+
+
+def opened_accordion(page: Any, name: str) -> Any:
+    page.locator(f"#{name} button").first.click()
+    return page
+
+
+def newest(outputs: Path, before: set[Path]) -> Path:
+    (made,) = set(outputs.iterdir()) - before
+    return made
+
+
+def test_a_named_view_moves_the_sliders_and_the_drawn_face(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = opened_accordion(with_face(opened(), portraits[1]), "view")
+    page.locator("#views [role=radio]").nth(11).wait_for()
+    page.locator("#views [role=radio][data-id='slightly right']").click()
+    page.wait_for_function("document.querySelector('#yaw input[type=number]').value === '20'")
+    page.locator("#frame .face").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("parseFloat(document.querySelector('#place-x input[type=number]').value) > 0.5")
+    before = set(outputs.iterdir())
+    generate(page)
+    settings = Image.open(newest(outputs, before)).info["parameters"]
+    assert '"yaw":20.0' in settings
+
+
+def test_a_turnaround_is_one_sheet_of_eight_views(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = opened_accordion(with_face(opened(), portraits[1]), "view")
+    before = set(outputs.iterdir())
+    generate(page, button="#turnaround")
+    with Image.open(newest(outputs, before)) as sheet:
+        assert sheet.width > 1.8 * sheet.height
+    assert page.locator("#create-about .likeness").count() == 8
+    assert page.locator("#create-about").get_by_text("Person").count() == 0
+
+
+def test_a_photo_of_somebody_else_is_pointed_out(opened: Any, portraits: list[Path]) -> None:
+    page = opened_accordion(with_face(opened(), portraits[1]), "more-photos")
+    upload(page, "#more-files", portraits[1], portraits[80])
+    page.locator("#more-note").get_by_text("looks like someone else").wait_for()
+
+
+def test_a_start_picture_is_changed_and_not_replaced(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = with_face(opened(), portraits[1])
+    before = set(outputs.iterdir())
+    generate(page)
+    first = newest(outputs, before)
+    page.locator("#as-start").click()
+    page.locator("#init img, #init canvas").first.wait_for()
+    page.locator("#field-strength input[type=number]").fill("0.3")
+    before = set(outputs.iterdir())
+    generate(page)
+    second = newest(outputs, before)
+    assert first != second
+    assert "strength" in Image.open(second).info["parameters"].lower()
+
+
+def test_four_variations_of_a_result(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = with_face(opened(), portraits[1])
+    generate(page)
+    before = set(outputs.iterdir())
+    page.locator("#vary").click()
+    page.locator("#create-gallery button img").nth(3).wait_for(timeout=PICTURE_MS)
+    assert len(set(outputs.iterdir()) - before) == 4
+
+
+def test_a_result_is_compared_and_exported(opened: Any, portraits: list[Path], tmp_path: Path) -> None:
+    page = with_face(opened(), portraits[1])
+    generate(page)
+    page.locator("#compare").click()
+    page.locator("#create-slider img").nth(1).wait_for()
+    page.locator("#comfy").click()
+    with page.expect_download() as started:
+        page.locator("#comfy-file a").first.click()
+    started.value.save_as(tmp_path / "workflow.json")
+    kinds = {node["type"] for node in json.loads((tmp_path / "workflow.json").read_text())["nodes"]}
+    assert "ApplyInstantIDAdvanced" in kinds
+
+
+def test_an_example_fills_the_form(opened: Any) -> None:
+    page = opened()
+    page.locator("#example-rows tbody tr, #example-rows .tr-body").first.click()
+    page.locator("#photo img").first.wait_for()
+    page.wait_for_function("document.querySelector('#field-prompt textarea').value.length > 10")
+    page.locator("#consent input").check()
+    generate(page)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("de-DE", "Erzeugen"), ("es-ES", "Generar"), ("ja-JP", "生成"), ("zh-CN", "生成")],
+)
+def test_the_page_speaks_the_browsers_language(opened: Any, language: str, said: str) -> None:
+    opened(lang=language).locator("#generate", has_text=said).wait_for()
+
+
+def test_the_tour_has_three_steps_and_comes_once(opened: Any) -> None:
+    page = opened(tour=True)
+    for _ in range(3):
+        page.locator("#tour .next").click()
+    page.locator("#tour").wait_for(state="hidden")
+    page.reload()
+    page.locator("#styles [role=radio]").first.wait_for()
+    page.wait_for_timeout(1000)
+    assert not page.locator("#tour").is_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_shows_everything_without_sideways_scrolling(opened: Any, portraits: list[Path], dark: bool) -> None:
+    page = with_face(opened(width=390, dark=dark), portraits[1])
+    generate(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    button, picture = (page.locator(where).bounding_box() for where in ("#generate", "#create-gallery"))
+    assert button["y"] < picture["y"] < button["y"] + 300
