@@ -100,7 +100,7 @@ def test_an_example_fills_the_form(opened: Any) -> None:
 
 @pytest.mark.parametrize(
     ("language", "said"),
-    [("de-DE", "Erzeugen"), ("ja-JP", "生成"), ("zh-CN", "生成")],
+    [("de-DE", "Erzeugen"), ("es-ES", "Generar"), ("ja-JP", "生成"), ("zh-CN", "生成")],
 )
 def test_the_page_speaks_the_browsers_language(opened: Any, language: str, said: str) -> None:
     opened(lang=language).locator("#generate", has_text=said).wait_for()
