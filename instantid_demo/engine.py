@@ -176,12 +176,8 @@ class Engine:
         try:
             return self._attempt(request, job, emit)
         except Exception as error:
-            if not is_out_of_memory(error) or self._loaded is None:
-                raise
-            leaner = self._loaded.lean()
-            if leaner is None:
-                raise RequestError(_TOO_LARGE) from error
-        emit(Progress(stage="loading", message=f"Memory is short: trying again with {leaner}."))
+            why, how = self._other_way(error)
+        emit(Progress(stage="loading", message=f"{why}: trying again with {how}."))
         try:
             result = self._attempt(request, job, emit)
         except Exception as error:
@@ -189,7 +185,23 @@ class Engine:
                 self._drop()
                 raise RequestError(_TOO_LARGE) from error
             raise
-        return result.model_copy(update={"notes": (*result.notes, f"Memory was short, so {leaner}.")})
+        return result.model_copy(update={"notes": (*result.notes, f"{why}, so {how}.")})
+
+    def _other_way(self, error: Exception) -> tuple[str, str]:
+        """Makes the model run another way after `error`: why and how, in words. Raises `error` where there is none."""
+        from instantid_demo.backends.openvino import BackendError
+        from instantid_demo.loaded import is_out_of_memory
+
+        if self._loaded is not None and isinstance(error, BackendError):
+            log.warning("OpenVINO failed: %s", error)
+            self._loaded.backend = None
+            return "OpenVINO failed on this processor", "PyTorch"
+        if self._loaded is None or not is_out_of_memory(error):
+            raise error
+        leaner = self._loaded.lean()
+        if leaner is None:
+            raise RequestError(_TOO_LARGE) from error
+        return "Memory was short", leaner
 
     def _attempt(self, request: GenerationRequest, job: Job, emit: Emit) -> Result:
         from instantid_demo import guards, render, second_pass

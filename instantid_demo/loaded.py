@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from instantid_demo.backends import choice
 from instantid_demo.method import checkpoints, loading
 from instantid_demo.method.identity_net import ControlNet
 from instantid_demo.presets import Defaults, Recipe, of
@@ -38,10 +39,13 @@ class Loaded:
             device=self.device,
             offload=settings.offload,
         )
+        self.backend = choice.choose(settings, self._text)
+        """What computes instead of PyTorch; None: nothing does."""
         self.scheduler_config = self._text.scheduler.config
         self.previewer = Previewer(self._text.vae)
         self._extra: dict[ControlKind, Any] = {}
         self._offload = settings.offload
+        self._mixed = False
         self.batch = 4
         """Pictures denoised together."""
 
@@ -90,7 +94,27 @@ class Loaded:
         if own is not None:
             wanted.append((own, 1.0))
         say("Adding LoRAs …")
-        with lora.applied(self._text, wanted):
+        # The preset's own LoRA comes back with every fast picture; converting networks for each other mix is too dear.
+        self._mixed = bool(request.lora)
+        try:
+            with lora.applied(self._text, wanted):
+                yield
+        finally:
+            self._mixed = False
+
+    @contextmanager
+    def accelerated(self, pipe: Any, say: Say) -> Iterator[None]:
+        """One run of `pipe` on the backend, where there is one and the request suits it; inside `pipe.conditioned`.
+
+        Raises:
+            BackendError: the backend failed.
+        """
+        if self.backend is None or self._mixed or not self.backend.fits(pipe):
+            yield
+            return
+        if not self.backend.ready(pipe):
+            say("Converting the networks for this processor: once, then they come from the disk …")
+        with self.backend.applied(pipe):
             yield
 
     def _lora_file(self, name: str) -> Path | None:

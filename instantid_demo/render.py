@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,8 +145,14 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
         control_mask=None if prepared.control_mask is None else torch.as_tensor(prepared.control_mask).to(place),
         uncond_noise=request.identity_noise,
     )
-    cheaper = savings.remembered_tokens(pipe), savings.applied(pipe)
-    with torch.no_grad(), _sampling(pipe, scheduler, watch), cheaper[0], conditioned, guidance, cheaper[1]:
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_sampling(pipe, scheduler, watch))
+        stack.enter_context(savings.remembered_tokens(pipe))
+        stack.enter_context(conditioned)
+        stack.enter_context(guidance)
+        stack.enter_context(savings.applied(pipe))
+        stack.enter_context(loaded.accelerated(pipe, lambda said: _tell(watch.emit, said)))
         latents = pipe(**arguments).images
     watch.job.check()
     if not torch.isfinite(latents).all():

@@ -4,8 +4,8 @@
     with pipe.conditioned([...]), savings.applied(pipe), backend.applied(pipe):
         pipe(...)
 
-A network is converted at its first call and kept on disk, so that it costs its minute once. Regions and several
-people, guess mode and LoRAs run in PyTorch.
+A network is converted at its first call and kept on disk, so that it costs its minute once; with active LoRAs it is
+another network. Regions and several people, and guess mode run in PyTorch.
 """
 
 import hashlib
@@ -32,6 +32,10 @@ def available() -> bool:
     from importlib.util import find_spec
 
     return find_spec("openvino") is not None
+
+
+class BackendError(RuntimeError):
+    """OpenVINO could not do its part; PyTorch can."""
 
 
 class OpenVino:
@@ -68,7 +72,7 @@ class OpenVino:
             del net.backend
 
     def fits(self, pipe: Any) -> bool:
-        """Whether the running request can do without PyTorch's networks: one person everywhere, no LoRA, on a CPU."""
+        """Whether the running request can do without PyTorch's networks: one person everywhere, on a CPU."""
         request, net = pipe.conditioning, pipe.controlnets[0]
         masks = (request.regions.people, request.regions.residuals, request.regions.control)
         return (
@@ -76,8 +80,12 @@ class OpenVino:
             and type(net) is IdentityNet
             and len(request.adapter_scales) == 1
             and all(mask is None for mask in masks)
-            and not getattr(pipe.unet, "peft_config", None)
         )
+
+    def ready(self, pipe: Any) -> bool:
+        """Whether the networks of `pipe` have been converted before, so that nobody waits for it now."""
+        keys = fingerprint(pipe.unet), fingerprint(pipe.controlnets[0])
+        return all(key in self._compiled or (self.cache / f"{key}.xml").is_file() for key in keys)
 
     def _unet(
         self,
@@ -102,13 +110,21 @@ class OpenVino:
         return self.run(key, network, inputs)[0].to(sample.dtype)
 
     def run(self, key: str, network: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs of `network`, converted at the first call; float32."""
+        """The outputs of `network`, converted at the first call; float32.
+
+        Raises:
+            BackendError: OpenVINO failed, or the disk is full.
+        """
         import numpy as np
 
         arrays = [tensor.detach().float().contiguous().numpy() for tensor in inputs]
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(key, network, [torch.from_numpy(np.array(array)) for array in arrays])
-        outputs = self._compiled[key].infer(arrays, share_inputs=True)
+        try:
+            if key not in self._compiled:
+                example = [torch.from_numpy(np.array(array)) for array in arrays]
+                self._compiled[key] = self._compile(key, network, example)
+            outputs = self._compiled[key].infer(arrays, share_inputs=True)
+        except (RuntimeError, OSError) as error:
+            raise BackendError(str(error)) from error
         return [torch.from_numpy(output) for output in outputs.values()]
 
     def _compile(self, key: str, network: nn.Module, example: list[Tensor]) -> Any:
@@ -237,14 +253,27 @@ def _in_float32(network: nn.Module) -> Iterator[None]:
 
 
 def fingerprint(network: nn.Module) -> str:
-    """A name for a network's weights: its config, and shape and some values of every weight."""
+    """A name for a network's weights: its config, shape and some values of every weight, and its active LoRAs."""
     import openvino
 
     told = hashlib.sha256(f"{diffusers.__version__} {openvino.__version__} {type(network).__mro__[-2]}".encode())
     config = {name: value for name, value in dict(getattr(network, "config", {})).items() if not name.startswith("_")}
     told.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, weight in network.named_parameters():
+    for name, weight in _active_weights(network):
         told.update(f"{name} {tuple(weight.shape)}".encode())
         flat = weight.detach().reshape(-1)
         told.update(flat[:: max(1, len(flat) // 16)].float().numpy().tobytes())
     return f"{'unet' if isinstance(network, UNet2DConditionModel) else 'identity-net'}-{told.hexdigest()[:20]}"
+
+
+def _active_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights that count now; those of a LoRA with their scale, and not at all while it is off."""
+    for name, weight in network.named_parameters():
+        if ".lora_" not in name:
+            yield name.replace(".base_layer", ""), weight
+    for name, module in network.named_modules():
+        if hasattr(module, "lora_A") and not module.disable_adapters:
+            for adapter in module.active_adapters:
+                if adapter in module.lora_A:
+                    for part in (module.lora_A, module.lora_B):
+                        yield f"{name} {adapter} {module.scaling[adapter]}", part[adapter].weight

@@ -56,7 +56,10 @@ class JointRecipe:
     look_weight: float = 0.15
     keypoint_weight: float = 0.5
     tone_weight: float = 0.0
-    """Weight of colour and brightness in blocks of 8 pixels; recogniser and critic alone let them drift to extremes."""
+    """Weight of colour and brightness in blocks of 8 pixels, of every picture: recogniser and critic alone let them
+    drift to extremes, and styles are mostly tone."""
+    texture_weight: float = 0.0
+    """Weight of how much detail there is in blocks of 8 pixels, wherever it lies: pixelwise losses alone blur."""
     adversarial_weight: float = 0.0
     noise_diffusion_weight: float = 1.0
     """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum. Pictures that
@@ -244,21 +247,24 @@ class Trainer:
         losses = {"diffusion": (weight * error).mean()}
         chosen = torch.nonzero(batch.judged & whole)[: recipe.judged, 0]
         if judge and len(chosen):
-            estimate = (alpha * noisy - sigma * predicted)[chosen]
-            losses |= self.judge(estimate, batch, chosen, self.alpha[timestep[chosen]])
+            estimate = alpha * noisy - sigma * predicted
+            with torch.autocast("cpu", torch.bfloat16):
+                made = self.decoder(estimate.contiguous(memory_format=torch.channels_last)).float()
+            real = self.batches.pictures(batch.rows)
+            losses["tone"] = recipe.tone_weight * (F.avg_pool2d(made, 8) - F.avg_pool2d(real, 8)).abs().mean()
+            losses["texture"] = recipe.texture_weight * (texture(made) - texture(real)).abs().mean()
+            losses |= self.judge(made[chosen], real[chosen], batch, chosen, self.alpha[timestep[chosen]])
         return losses
 
-    def judge(self, estimate: Tensor, batch: Batch, chosen: Tensor, signal: Tensor) -> dict[str, Tensor]:
-        """Losses of the decoded estimate of rows `chosen`; the look may count less where little was seen."""
+    def judge(self, made: Tensor, real: Tensor, batch: Batch, chosen: Tensor, signal: Tensor) -> dict[str, Tensor]:
+        """Losses of the decoded pictures of rows `chosen`; the look may count less where little was seen."""
         recipe = self.recipe
-        real = self.batches.pictures(batch.rows[chosen.numpy()])
         keypoints = batch.keypoints[chosen]
         with torch.autocast("cpu", torch.bfloat16):
-            made = self.decoder(estimate.contiguous(memory_format=torch.channels_last))
             verdict = self.recogniser(made, real, keypoints, batch.person[chosen])
             found = self.reader(made)
             adversarial = self.critic.judge(made) if recipe.adversarial_weight else made.new_zeros(())
-        self.pair = (real, made.detach().float())
+        self.pair = (real, made.detach())
         self.seen["cosine"] = verdict.cosine.mean().item()
         self.seen["keypoints"] = (error := keypoint_error(found, keypoints)).mean().item()
         return {
@@ -266,7 +272,6 @@ class Trainer:
             "confusion": recipe.confusion_weight * verdict.confusion.mean(),
             "look": recipe.look_weight
             * (verdict.look * (recipe.noise_look_weight + (1 - recipe.noise_look_weight) * signal)).mean(),
-            "tone": recipe.tone_weight * (F.avg_pool2d(made.float(), 8) - F.avg_pool2d(real, 8)).abs().mean(),
             "adversarial": recipe.adversarial_weight * adversarial.float(),
             "keypoints": recipe.keypoint_weight * error.clamp(max=0.5).mean(),
         }
@@ -348,6 +353,13 @@ class Trainer:
             file.write(json.dumps(report) + "\n")
         log.info("held out: %s", {name: round(value, 3) for name, value in report.items()})
         return report
+
+
+def texture(pictures: Tensor) -> Tensor:
+    """Mean step between neighbouring pixels in blocks of 8: `(n, 3, h, w)` -> `(2n, 3, h / 8, w / 8)`."""
+    across = F.pad((pictures[..., 1:] - pictures[..., :-1]).abs(), (0, 1))
+    down = F.pad((pictures[..., 1:, :] - pictures[..., :-1, :]).abs(), (0, 0, 0, 1))
+    return F.avg_pool2d(torch.cat([across, down]), 8)
 
 
 def verdict_rank(recogniser: Recogniser, made: Tensor, batch: Batch) -> Tensor:

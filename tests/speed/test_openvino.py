@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,12 +12,16 @@ pytest.importorskip("openvino")
 from benchmarks.measure import difference, run
 from benchmarks.models import FACE, SIZES, build
 from benchmarks.modes import MODES, Mode
-from instantid_demo.backends.openvino import OpenVino
+from instantid_demo.backends.openvino import OpenVino, fingerprint
 from instantid_demo.method.conditioning import IdentityCondition
+from instantid_demo.engine import Engine
 from instantid_demo.method.identity_net import IdentityNet
+from instantid_demo.request import GenerationRequest, Result
+from instantid_demo.settings import ROOT, Settings
 
 pytestmark = pytest.mark.openvino
 SIZE = SIZES["smallest"]
+PHOTO = ROOT / "assets" / "examples" / "elder.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,24 @@ def test_other_weights_are_another_network(pipe: Any, backend: OpenVino) -> None
     assert difference(changed, before) > 1e-2
 
 
+def test_a_lora_counts_while_it_is_on(pipe: Any, backend: OpenVino) -> None:
+    from peft import LoraConfig
+
+    mode, original = Mode("", True, "", backend="openvino"), Mode("", True, "", savings=None)
+    plain = fingerprint(pipe.unet)
+    before = run(pipe, SIZE, mode, 2, backend).latents
+    pipe.unet.add_adapter(LoraConfig(r=4, target_modules=["to_q", "to_v"], init_lora_weights=False), "some")
+    try:
+        changed = run(pipe, SIZE, mode, 2, backend).latents
+        assert difference(changed, run(pipe, SIZE, original, 2).latents) < 1e-3
+        assert difference(changed, before) > 1e-2
+        pipe.unet.disable_adapters()
+        assert fingerprint(pipe.unet) == plain
+        assert torch.equal(run(pipe, SIZE, mode, 2, backend).latents, before)
+    finally:
+        pipe.unet.delete_adapters("some")
+
+
 @pytest.mark.parametrize(
     ("people", "fits"),
     [
@@ -79,3 +102,30 @@ def test_regions_and_several_people_stay_with_pytorch(pipe: Any, backend: OpenVi
         assert backend.fits(pipe) is fits
         with backend.applied(pipe):
             assert ("forward" in pipe.unet.__dict__) is fits
+
+
+def _picture(**settings: Any) -> tuple[np.ndarray, Result]:
+    engine = Engine(Settings(model="pocket", **settings))  # type: ignore[call-arg]
+    result = engine.generate(GenerationRequest(face=(PHOTO,), prompt="in the snow", seed=7))
+    return np.asarray(result.pictures[0], np.float32), result
+
+
+def test_the_engine_makes_the_same_picture_with_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, _ = _picture(backend="torch", home=cache)
+    asked = []
+    monkeypatch.setattr(OpenVino, "applied", lambda self, pipe, do=OpenVino.applied: asked.append(1) or do(self, pipe))
+    converted, result = _picture(backend="openvino", home=cache)
+    assert asked
+    assert np.abs(converted - original).max() <= 2
+    assert not result.notes
+
+
+def test_the_engine_does_without_it_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(OpenVino, "_compile", broken)
+    converted, result = _picture(backend="openvino", home=tmp_path)
+    assert any("OpenVINO failed" in note for note in result.notes)
+    monkeypatch.undo()
+    assert np.array_equal(converted, _picture(backend="torch", home=tmp_path)[0])
