@@ -1,9 +1,10 @@
-"""Stage 2 of Pocket: base, IdentityNet, Resampler and adapter from scratch, together.
+"""Stage 2 of Pocket: base, IdentityNet, Resampler and adapter from scratch, together; then a ControlNet on edges.
 
 The paper trains the last three on a frozen base. Pocket has no base to freeze: everything learns at once, and
 dropping identity, words or keypoints now and then keeps each useful without the others (and gives guidance).
 Diffusion loss on v at all noise levels, many of them pure noise, since few sampling steps start there; on top,
 the picture that every prediction stands for is decoded and judged: same person, keypoints in place, the look.
+Networks with an `edge_net` train that alone, all others frozen.
 """
 
 import json
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from instantid_demo.controls.maps import canny
 from instantid_demo.faces import keypoints as keypoint_maps
 from instantid_demo.training.checkpointing import load_state, save_state
 from instantid_demo.training.faces import Faces
@@ -124,6 +126,11 @@ class Batches:
         """Real pictures `(n, 3, 128, 128)` in -1..1."""
         return torch.from_numpy(self.pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
+    def edges(self, rows: np.ndarray) -> Tensor:
+        """Their edges `(n, 3, 128, 128)` in 0..1 as the product draws them."""
+        drawn = [np.asarray(canny(Image.fromarray(self.pool.pictures[row]))) for row in rows]
+        return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 255
+
 
 def keypoint_tensor(keypoints: np.ndarray) -> Tensor:
     """Keypoint maps `(n, 3, 128, 128)` in 0..1 as the product draws them."""
@@ -141,6 +148,8 @@ class Conditions:
     maps: Tensor
     mapped: Tensor
     time_ids: Tensor
+    edges: Tensor | None = None
+    """Edges `(n, 3, 128, 128)` in 0..1 for the extra ControlNet."""
 
 
 def predict(networks: Networks, noisy: Tensor, timestep: Tensor, told: Conditions) -> Tensor:
@@ -149,13 +158,19 @@ def predict(networks: Networks, noisy: Tensor, timestep: Tensor, told: Condition
     down, middle = networks.identity_net(
         noisy, timestep, told.tokens, told.maps, added_cond_kwargs=added, return_dict=False
     )
+    down, middle = [residual * told.mapped for residual in down], middle * told.mapped
+    if networks.edge_net is not None and told.edges is not None:
+        more, more_middle = networks.edge_net(
+            noisy, timestep, told.text, told.edges, added_cond_kwargs=added, return_dict=False
+        )
+        down, middle = [a + b for a, b in zip(down, more, strict=True)], middle + more_middle
     return networks.unet(
         noisy,
         timestep,
         (told.text, [told.tokens]),
         added_cond_kwargs=added,
-        down_block_additional_residuals=[residual * told.mapped for residual in down],
-        mid_block_additional_residual=middle * told.mapped,
+        down_block_additional_residuals=down,
+        mid_block_additional_residual=middle,
         return_dict=False,
     )[0]
 
@@ -182,14 +197,17 @@ class Trainer:
         out: Path,
     ) -> None:
         self.networks, self.recipe, self.out = networks, recipe, out
+        self.trained = networks.all() if networks.edge_net is None else {"edge_net": networks.edge_net}
+        for name, network in networks.all().items():
+            network.requires_grad_(name in self.trained)
         self.batches = Batches(pool, faces, tokenizer, recipe.seed, recipe.styled_share)
         self.decoder = vae.decoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.recogniser = Recogniser(faces.centre, faces.embeddings.mean(1))
         self.reader = reader
         for network in networks.all().values():
             network.to(memory_format=torch.channels_last)
-        self.optimizer = MuonAndAdamW(networks.all().values(), recipe.learning_rate)
-        self.average = Average(networks.all())
+        self.optimizer = MuonAndAdamW(self.trained.values(), recipe.learning_rate)
+        self.average = Average(self.trained)
         self.alpha, self.sigma = levels()
         self.empty = tokenizer("", padding="max_length", max_length=77, return_tensors="pt").input_ids
         self.critic = Critic()
@@ -214,6 +232,8 @@ class Trainer:
             other = torch.rand(size) < 0.4
             sizes[other] = torch.randint(8, 65, (int(other.sum()), 6)) * 8.0 * torch.tensor([1.0, 1, 0, 0, 1, 1])
         told = Conditions(text, pooled, tokens, batch.maps, (~dropped[2]).float().view(-1, 1, 1, 1), sizes)
+        if self.networks.edge_net is not None:
+            told.edges = self.batches.edges(batch.rows)
         return told, ~(dropped[0] | dropped[2])
 
     def losses(self, batch: Batch, judge: bool) -> dict[str, Tensor]:
@@ -280,7 +300,7 @@ class Trainer:
         """Trains until the recipe's minutes are over, resuming where an earlier run was stopped."""
         recipe = self.recipe
         parts = {
-            **self.networks.all(),
+            **self.trained,
             "optimizer": self.optimizer,
             "average": self.average,
             "critic": self.critic.nets,

@@ -60,10 +60,12 @@ class Networks:
     resampler: IPAdapterPlusImageProjection
     text_encoder: CLIPTextModel
     text_encoder_2: CLIPTextModelWithProjection
+    edge_net: ControlNetModel | None = None
+    """The extra ControlNet on edges, trained after the others."""
 
     def all(self) -> dict[str, nn.Module]:
         """The networks by name."""
-        return dict(vars(self))
+        return {name: network for name, network in vars(self).items() if network is not None}
 
     def parameters(self) -> list[nn.Parameter]:
         """Every trainable parameter once."""
@@ -93,6 +95,20 @@ def build(vocabulary: int) -> Networks:
         CLIPTextModel(CLIPTextConfig(hidden_act="quick_gelu", **common)),
         CLIPTextModelWithProjection(CLIPTextConfig(hidden_act="gelu", **common)),
     )
+
+
+def build_edge_net(unet: UNet2DConditionModel) -> ControlNetModel:
+    """A fresh ControlNet on edges: without attention, as the small public ones for SDXL, and otherwise the UNet's copy.
+
+    Edges say where things are, not what; attention would be half of its weights.
+    """
+    plain = ("DownBlock2D",) * len(UNET["block_out_channels"])
+    shared = {key: value for key, value in UNET.items() if key not in ("out_channels", "sample_size", "up_block_types")}
+    net = ControlNetModel(**{**shared, "down_block_types": plain}, mid_block_type="UNetMidBlock2D")
+    own = net.state_dict()
+    copied = {key: value for key, value in unet.state_dict().items() if key in own and own[key].shape == value.shape}
+    net.load_state_dict(copied, strict=False)
+    return net
 
 
 def build_resampler() -> IPAdapterPlusImageProjection:
@@ -165,6 +181,8 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
     entries = json.loads(config.read_text())
     entries.pop("block_out_channels", None)
     config.write_text(json.dumps(entries, indent=2) + "\n")
+    if networks.edge_net is not None:
+        save_edge_net(networks.edge_net, out)
     tokenizer.save_pretrained(out / "tokenizer")
     tokenizer.save_pretrained(out / "tokenizer_2")
     EulerDiscreteScheduler(**SCHEDULER).save_pretrained(out / "scheduler")
@@ -182,6 +200,13 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
         "scheduler": ["diffusers", "EulerDiscreteScheduler"],
     }
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def save_edge_net(net: ControlNetModel, out: Path) -> None:
+    """Writes the ControlNet on edges in fp16 beside the others, where the program looks for it."""
+    half = ControlNetModel.from_config(net.config)
+    half.load_state_dict(net.state_dict())
+    half.half().save_pretrained(out / "control-canny")
 
 
 def adapter_state(networks: Networks) -> dict[str, Tensor]:

@@ -13,6 +13,8 @@ from instantid_demo.training.joint import JointRecipe, Trainer
 
 log = logging.getLogger(__name__)
 
+STAGES = ("joint", "refine", "finish", "edges")
+
 
 def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
     """Runs every stage of a Pocket recipe; stages that are finished are not repeated.
@@ -37,15 +39,15 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
     else:
         tokenizer = pocket.train_tokenizer(pictures.captions)
         networks = pocket.build(len(tokenizer))
-    trainer: Trainer | None = None
-    for stage in ("joint", "refine"):
+    for stage in STAGES:
+        if stage == "edges":
+            networks.edge_net = pocket.build_edge_net(networks.unet)
         folder = out / stage
         folder.mkdir(exist_ok=True)
-        stage_recipe = JointRecipe(**recipe[stage])
-        trainer = Trainer(networks, autoencoder, tokenizer, people, pictures, reader, stage_recipe, folder)
+        numbers = JointRecipe(**recipe[stage])
+        trainer = Trainer(networks, autoencoder, tokenizer, people, pictures, reader, numbers, folder)
         trainer.run()
-    assert trainer is not None
-    trainer.average.swap()
+        trainer.average.swap()  # the next stage goes on with the average
     pocket.export(networks, autoencoder, tokenizer, people.centre, out / "checkpoint")
     log.info("checkpoint written to %s", out / "checkpoint")
 

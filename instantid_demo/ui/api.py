@@ -12,7 +12,7 @@ import gradio as gr
 
 from instantid_demo import styles
 from instantid_demo.jobs import Cancelled
-from instantid_demo.request import GenerationRequest, Person, Region, RequestError, Result, extra
+from instantid_demo.request import ControlKind, GenerationRequest, Person, Region, RequestError, Result, extra
 from instantid_demo.ui import fields
 from instantid_demo.ui.desk import STATEMENT, Desk, as_error, spoken
 from instantid_demo.ui.showing import keep, run
@@ -25,6 +25,11 @@ REFUSED = {name for name in GenerationRequest.model_fields if extra(name).get("p
     "consent",
 }
 """Fields that hold paths, or a record that only the program makes."""
+
+
+CONTROLS: dict[str, ControlKind] = {"canny": "canny", "depth": "depth", "body": "pose"}
+"""Parameter -> the extra ControlNet that it feeds; `pose` is the head's already."""
+TUNED = {"strength", "start", "end", "is_map"}
 
 
 class Api:
@@ -43,21 +48,25 @@ class Api:
             ]
             files = gr.File(label="files", file_count="multiple", file_types=["image"])
             report = gr.JSON(label="report")
-            photos = gr.File(label="photos", file_count="multiple")
-            others = [gr.File(label=name) for name in ("blend_with", "pose", "init", "mask")]
+            photo = gr.File(label="photo")
+            more = gr.File(label="more_photos", file_count="multiple")
+            # Gradio's own schema of several files points to definitions that MCP clients do not get.
+            more.api_info = lambda: {"type": "array", "items": {"type": "object"}}  # type: ignore[method-assign]
+            people = [photo, *(gr.File(label=f"photo_{number}") for number in (2, 3, 4))]
+            others = [gr.File(label=name) for name in ("blend_with", "pose", "init", "mask", *CONTROLS)]
             one = gr.File(label="picture")
             boxes = _json("regions", {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}, [])
             button = gr.Button()
         endpoint: dict[str, Any] = {"api_visibility": "public"}
-        button.click(self.generate, [photos, *words, *others], [files, report], api_name="generate", **endpoint)
-        button.click(self.group, [photos, boxes, *words], [files, report], api_name="group", **endpoint)
+        button.click(self.generate, [photo, *words, *others, more], [files, report], api_name="generate", **endpoint)
+        button.click(self.group, [*people, boxes, *words], [files, report], api_name="group", **endpoint)
         button.click(self.faces, [one], report, api_name="faces", **endpoint)
         button.click(self.verify, [one], report, api_name="verify", **endpoint)
         button.click(self.styles, None, report, api_name="styles", **endpoint)
 
     def generate(
         self,
-        photos: list[str],
+        photo: str,
         prompt: str = "",
         style: str = "none",
         seed: int | None = None,
@@ -68,12 +77,16 @@ class Api:
         pose: str | None = None,
         init: str | None = None,
         mask: str | None = None,
+        canny: str | None = None,
+        depth: str | None = None,
+        body: str | None = None,
+        more_photos: list[str] | None = None,
         visitor: gr.Request | None = None,
     ) -> Iterator[tuple[list[str] | None, dict[str, Any]]]:
         """Makes new pictures of the person in a photo. By calling it you confirm that you may use this face.
 
         Args:
-            photos: One to eight photos of the same person, or one identity card (.safetensors).
+            photo: A photo of the person, or an identity card (.safetensors).
             prompt: What the picture shows, such as "a portrait in a garden"; may be empty.
             style: Name of a look from the styles tool, or "none".
             seed: Whole number for a repeatable picture; empty for a random one.
@@ -84,20 +97,31 @@ class Api:
             pose: Photo whose head position is copied.
             init: Start picture into which the person is put; the field "strength" of settings says how much changes.
             mask: White where the start picture may change.
+            canny: Picture whose edges the result follows; the field "controls" of settings tunes it, such as
+                {"canny": {"strength": 0.5, "start": 0, "end": 1, "is_map": false}}.
+            depth: Picture whose depth the result follows.
+            body: Picture whose body pose the result follows.
+            more_photos: Up to seven more photos of the same person; for programs, not over MCP.
         """
+        settings = dict(settings or {})
+        tuned = settings.pop("controls", {})
         given = {
-            "face": tuple(Path(photo) for photo in photos or ()),
+            "face": tuple(Path(file) for file in (photo, *(more_photos or ())) if file),
             "blend_with": (Path(blend_with),) if blend_with else (),
             "pose": pose,
             "init": init,
             "mask": mask,
+            "control": _controls({"canny": canny, "depth": depth, "body": body}, tuned),
         }
         words = self._words(prompt, style, seed, images, quality, settings)
         yield from self._run(lambda: words | given, visitor)
 
     def group(
         self,
-        photos: list[str],
+        photo: str,
+        photo_2: str,
+        photo_3: str | None = None,
+        photo_4: str | None = None,
         regions: list[list[float]] | None = None,
         prompt: str = "",
         style: str = "none",
@@ -110,7 +134,10 @@ class Api:
         """Makes pictures of two to four people. By calling it you confirm that you may use these faces.
 
         Args:
-            photos: One photo per person.
+            photo: Photo of the first person.
+            photo_2: Photo of the second person.
+            photo_3: Photo of the third person, if there is one.
+            photo_4: Photo of the fourth person, if there is one.
             regions: One [x0, y0, x1, y1] per person in fractions of the picture; empty: side by side.
             prompt: What the picture shows; may be empty.
             style: Name of a look from the styles tool, or "none".
@@ -120,14 +147,16 @@ class Api:
             settings: More request fields by name.
         """
 
+        photos = [file for file in (photo, photo_2, photo_3, photo_4) if file]
+
         def plain() -> dict[str, Any]:
-            count = len(photos or ())
+            count = len(photos)
             boxes = regions or [[n / count, 0, (n + 1) / count, 1] for n in range(count)]
             if len(boxes) != count or any(len(box) != 4 for box in boxes):
                 raise RequestError("Give one region x0, y0, x1, y1 for each photo.")
             people = [
-                Person(face=Path(photo), region=Region(x0=box[0], y0=box[1], x1=box[2], y1=box[3]))
-                for photo, box in zip(photos or (), boxes, strict=True)
+                Person(face=Path(file), region=Region(x0=box[0], y0=box[1], x1=box[2], y1=box[3]))
+                for file, box in zip(photos, boxes, strict=True)
             ]
             return self._words(prompt, style, seed, images, quality, settings) | {"person": tuple(people)}
 
@@ -196,6 +225,17 @@ class Api:
                 yield None, {"stage": "cancelled"}
             except Exception as error:
                 raise as_error(error) from error
+
+
+def _controls(files: Mapping[str, str | None], tuned: Any) -> tuple[dict[str, Any], ...]:
+    """The request's extra controls from uploads and from what `settings` says about them."""
+    if not isinstance(tuned, Mapping) or not all(isinstance(entry, Mapping) for entry in tuned.values()):
+        raise as_error(RequestError('controls must be an object such as {"canny": {"strength": 0.5}}.'))
+    if unknown := sorted({*tuned} - {*CONTROLS} | {name for entry in tuned.values() for name in entry} - TUNED):
+        raise as_error(RequestError(f"controls must not hold {', '.join(unknown)}."))
+    return tuple(
+        {"kind": CONTROLS[name], "image": Path(file), **tuned.get(name, {})} for name, file in files.items() if file
+    )
 
 
 def _json(label: str, schema: dict[str, Any], value: Any) -> gr.JSON:

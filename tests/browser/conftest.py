@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,26 +43,32 @@ def address(outputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The address of `python app.py` on a free port."""
     if not (ROOT / "assets" / "pocket" / "unet").is_dir():
         pytest.skip("Pocket's weights are not in assets/pocket")
-    port = free_port()
     home = tmp_path_factory.mktemp("home")
+    with serving(home, INSTANTID_OUTPUTS=str(outputs)) as found:
+        yield found
+
+
+@contextmanager
+def serving(home: Path, **environment: str) -> Iterator[str]:
+    """`python app.py` on a free port with Pocket, its data in `home`; gives its address, and ends it afterwards."""
+    port = free_port()
     given = {
         "PORT": str(port),
-        "INSTANTID_OUTPUTS": str(outputs),
         "INSTANTID_HOME": str(home),
+        "INSTANTID_OUTPUTS": str(home / "outputs"),
         "INSTANTID_MODEL": "pocket",
+        **environment,
     }
-    log = (home / "server.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | given, stdout=log, stderr=subprocess.STDOUT
-    )
-    found = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(found, server, Path(log.name))
-        yield found
-    finally:
-        server.terminate()
-        server.wait(30)
-        log.close()
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=os.environ | given, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            wait_for(f"http://127.0.0.1:{port}", server, Path(log.name))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 def wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:

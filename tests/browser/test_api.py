@@ -48,21 +48,36 @@ def test_faces_and_groups(client: Any, portraits: list[Path]) -> None:
     found = client.predict(picture=handle_file(portraits[1]), api_name="/faces")
     assert len(found["faces"]) == 1
     assert len(found["faces"][0]["keypoints"]) == 5
-    photos = [handle_file(portraits[0]), handle_file(portraits[60])]
-    files, report = client.predict(photos=photos, regions=None, seed=1, quality="draft", api_name="/group")
+    photos = {"photo": handle_file(portraits[0]), "photo_2": handle_file(portraits[60])}
+    files, report = client.predict(**photos, regions=None, seed=1, quality="draft", api_name="/group")
     assert len(files) == 1
     assert len(report["likeness"][0]) == 2
 
 
+def test_several_photos_and_edges(client: Any, portraits: list[Path]) -> None:
+    one, other, scene = (handle_file(portraits[number]) for number in (1, 2, 3))
+    controls = {"canny": {"strength": 1.0, "end": 0.9}}
+    files, report = client.predict(
+        photo=one, more_photos=[other], canny=scene, settings={"controls": controls}, seed=1, api_name="/generate"
+    )
+    assert any("someone else" in note for note in report["notes"])
+    assert "canny" in json.dumps(client.predict(picture=handle_file(files[0]), api_name="/verify")["settings"])
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"pose": "/etc/passwd"}, "settings must not hold pose"), ({"steps": 1000}, "Steps"), ({"nonsense": 1}, "Extra")],
+    [
+        ({"pose": "/etc/passwd"}, "settings must not hold pose"),
+        ({"steps": 1000}, "Steps"),
+        ({"nonsense": 1}, "Extra"),
+        ({"controls": {"canny": {"image": "/etc/passwd"}}}, "controls must not hold image"),
+    ],
 )
 def test_what_does_not_fit_is_one_sentence(
     client: Any, portraits: list[Path], settings: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(gradio_client.exceptions.AppError, match=said):
-        client.predict(photos=[handle_file(portraits[1])], settings=settings, api_name="/generate")
+        client.predict(photo=handle_file(portraits[1]), settings=settings, api_name="/generate")
 
 
 def test_files_of_the_host_cannot_be_read(address: str) -> None:

@@ -1,8 +1,5 @@
 """Hosted for others: accounts, limits, no history, many uploads at once, and nothing left behind."""
 
-import os
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -12,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import free_port, wait_for
-from tests.conftest import ROOT
+from tests.browser.conftest import serving
 
 gradio_client = pytest.importorskip("gradio_client")
 pytestmark = pytest.mark.browser
@@ -35,12 +31,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hosted(temporary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A host's application with one account and three requests a minute."""
-    home, port = tmp_path_factory.mktemp("host"), free_port()
-    given = {
-        "PORT": str(port),
-        "INSTANTID_HOME": str(home),
-        "INSTANTID_OUTPUTS": str(home / "outputs"),
-        "INSTANTID_MODEL": "pocket",
+    environment = {
         "INSTANTID_HOSTED": "1",
         "INSTANTID_AUTH": ":".join(ACCOUNT),
         "INSTANTID_RATE_PER_MINUTE": "3",
@@ -48,16 +39,8 @@ def hosted(temporary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "INSTANTID_UPLOAD_MB": "1",
         "GRADIO_TEMP_DIR": str(temporary),
     }
-    with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=os.environ | given, stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            wait_for(f"http://127.0.0.1:{port}", server, Path(log.name))
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(30)
+    with serving(tmp_path_factory.mktemp("host"), **environment) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +94,11 @@ def test_a_file_above_the_limit_is_refused_and_the_next_works(
 
 
 def test_the_hosts_limits_hold_and_requests_are_rationed(client: Any, portraits: list[Path]) -> None:
-    photo = [gradio_client.handle_file(portraits[0])]
+    photo = gradio_client.handle_file(portraits[0])
     with pytest.raises(gradio_client.exceptions.AppError, match="At most 2 pictures"):
-        client.predict(photos=photo, images=3, api_name="/generate")
+        client.predict(photo=photo, images=3, api_name="/generate")
     with pytest.raises(gradio_client.exceptions.AppError, match=r"is not here|does not offer"):
-        client.predict(photos=photo, settings={"model": "/etc"}, api_name="/generate")
-    client.predict(photos=photo, quality="draft", api_name="/generate")
+        client.predict(photo=photo, settings={"model": "/etc"}, api_name="/generate")
+    client.predict(photo=photo, quality="draft", api_name="/generate")
     with pytest.raises(gradio_client.exceptions.AppError, match="3 requests a minute"):
-        client.predict(photos=photo, quality="draft", api_name="/generate")
+        client.predict(photo=photo, quality="draft", api_name="/generate")

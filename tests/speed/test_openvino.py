@@ -13,8 +13,8 @@ from benchmarks.measure import difference, run
 from benchmarks.models import FACE, SIZES, build
 from benchmarks.modes import MODES, Mode
 from instantid_demo.backends.openvino import OpenVino, fingerprint
-from instantid_demo.method.conditioning import IdentityCondition
 from instantid_demo.engine import Engine
+from instantid_demo.method.conditioning import IdentityCondition
 from instantid_demo.method.identity_net import IdentityNet
 from instantid_demo.request import GenerationRequest, Result
 from instantid_demo.settings import ROOT, Settings

@@ -3,7 +3,7 @@
 import pytest
 
 from instantid_demo.request import RequestError
-from instantid_demo.training import adapter_run, cli, dry_run
+from instantid_demo.training import adapter_run, cli, dry_run, pocket_run
 from instantid_demo.training.joint import JointRecipe
 from instantid_demo.training.vae import VaeRecipe
 
@@ -19,8 +19,8 @@ def test_the_pocket_recipe_is_complete():
     recipe = cli.read_recipe("pocket")
     assert recipe["kind"] == "pocket"
     VaeRecipe(**recipe["vae"])
-    JointRecipe(**recipe["joint"])
-    JointRecipe(**recipe["refine"])
+    for stage in pocket_run.STAGES:
+        JointRecipe(**recipe[stage])
 
 
 @pytest.mark.parametrize("table", [{"base": "x", "stepz": 1}, {}])
