@@ -9,10 +9,13 @@ from instantid_demo.settings import Settings
 def main(arguments: list[str]) -> int:
     """Serves the page until it is stopped; returns the exit code."""
     settings = Settings.from_flags(arguments)
-    from instantid_demo import engine
-    from instantid_demo.ui import studio, uploads
+    from instantid_demo.ui import uploads
 
-    uploads.own_folder()
+    # Before Gradio is imported: parts of it remember the folder from then.
+    uploads.keep_swept(uploads.own_folder(), settings.upload_minutes)
+    from instantid_demo import engine
+    from instantid_demo.ui import studio
+
     try:
         page = studio.build(settings)
         studio.launch(page, settings, prevent_thread_lock=True)

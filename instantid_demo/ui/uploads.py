@@ -4,6 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "instantid-"
@@ -23,6 +26,28 @@ def own_folder() -> Path:
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def sweep(folder: Path, minutes: float) -> None:
+    """Deletes files that nobody touched for so long; Gradio overlooks pictures that assistants send."""
+    oldest = time.time() - 60 * minutes
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # another sweep may be faster
+            if file.is_file() and file.stat().st_mtime < oldest:
+                file.unlink()
+
+
+def keep_swept(folder: Path, minutes: float) -> threading.Thread:
+    """Sweeps now and then for as long as the program runs."""
+
+    def work() -> None:
+        while True:
+            time.sleep(min(60 * minutes, 600))
+            sweep(folder, minutes)
+
+    thread = threading.Thread(target=work, name="upload-sweeper", daemon=True)
+    thread.start()
+    return thread
 
 
 def _runs(process: str) -> bool:

@@ -17,8 +17,15 @@ DESCRIBED = ("generate", "group", "faces", "verify", "styles")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("mcp"), INSTANTID_MCP="1") as address:
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gradio's folder for uploads."""
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def server(temporary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("mcp")
+    with serving(home, INSTANTID_MCP="1", GRADIO_TEMP_DIR=str(temporary)) as address:
         yield address
 
 
@@ -60,10 +67,12 @@ def test_tools_are_described(server: str) -> None:
     assert "film noir" in found
 
 
-def test_an_assistant_makes_a_picture_of_a_face_it_found(server: str, portraits: list[Path]) -> None:
+def test_an_assistant_makes_a_picture_of_a_face_it_found(server: str, temporary: Path, portraits: list[Path]) -> None:
     photo = sent(portraits[1])
     _, (faces, made) = asked(
         server, ("faces", {"picture": photo}), ("generate", {"photo": photo, "seed": 7, "quality": "draft"})
     )
     assert len(ast.literal_eval(faces)["faces"]) == 1
     assert "likeness" in made
+    # The photo lies where it is wiped, nowhere else.
+    assert all(entry.name.startswith("instantid-") for entry in temporary.iterdir())
