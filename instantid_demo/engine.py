@@ -208,8 +208,7 @@ class Engine:
         from instantid_demo import prepare as preparing
 
         clock = Clock()
-        text = preparing.words(request, self.settings)
-        guards.check_words(request, text, self.settings)
+        guards.check_words(request, preparing.words(request, self.settings), self.settings)
         with clock("load"):
             loaded = self._ensure(request.model, emit)
             picture_filter = guards.picture_filter(loaded.source.family, self.settings)
@@ -226,7 +225,7 @@ class Engine:
                 recipe=preparing.sampled(request, recipe),
                 people=people,
                 settings=self.settings,
-                text=text,
+                text=preparing.words(request, self.settings, loaded.defaults.words),
             )
             guards.check_people(prepared, self.settings)
         job.check()

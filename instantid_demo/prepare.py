@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from instantid_demo import framing, styles
+from instantid_demo import framing, styles, vocabulary
 from instantid_demo.faces import keypoints as keypoint_map
 from instantid_demo.faces import views
 from instantid_demo.faces.identity import Identity
@@ -37,6 +37,8 @@ class Words:
     negative: str
     embeddings: dict[str, Any] = field(default_factory=dict, repr=False)
     """Keyword arguments of the pipeline: prompt_embeds and so on."""
+    unknown: tuple[str, ...] = ()
+    """Words of the user's prompt that the model never learned."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,21 @@ def sampled(request: GenerationRequest, recipe: Recipe) -> Recipe:
     return replace(recipe, **changed)
 
 
-def words(request: GenerationRequest, settings: Settings) -> Words:
-    """Prompt and negative prompt in the request's style, not yet encoded."""
+def words(request: GenerationRequest, settings: Settings, learned: frozenset[str] = frozenset()) -> Words:
+    """Prompt and negative prompt in the request's style, not yet encoded.
+
+    `learned`: all words that the model knows; empty: any. The others are left out and counted in `unknown`.
+    """
     known = styles.load(settings.style_folders)
-    plain = PLAIN_PROMPT if styles.find(request.style, known) is styles.NO_STYLE else PLAIN_SUBJECT
-    prompt, negative = styles.apply(
-        request.style, request.prompt.strip() or plain, request.negative_prompt.strip(), known
-    )
+    style = styles.find(request.style, known)
+    plain = PLAIN_PROMPT if style is styles.NO_STYLE else PLAIN_SUBJECT
+    asked, negative = request.prompt.strip(), request.negative_prompt.strip()
+    if learned:
+        subject, unknown = vocabulary.known_part(asked, learned)
+        look, _ = vocabulary.known_part(style.short, learned)
+        prompt = ", ".join(part for part in (look, subject or plain) if part)
+        return Words(prompt, vocabulary.known_part(negative, learned)[0], unknown=tuple(unknown))
+    prompt, negative = styles.apply(request.style, asked or plain, negative, known)
     return Words(prompt.strip(), negative.strip())
 
 
@@ -171,7 +181,7 @@ def prepare(
     Raises:
         RequestError: a picture cannot be read or shows no face, or nobody was given.
     """
-    notes: list[str] = []
+    notes = _left_out(text)
     init = None if request.init is None else open_photo(request.init)
     pose = None if request.pose is None else open_photo(request.pose)
     size = _size(request, family, defaults, init, pose, settings)
@@ -199,6 +209,12 @@ def prepare(
         control_mask=_free_background(posed, size) if request.enhance_non_face else None,
         notes=tuple(notes),
     )
+
+
+def _left_out(text: Words) -> list[str]:
+    if not text.unknown:
+        return []
+    return [f"Left out, because this preview model never learned them: {', '.join(text.unknown)}."]
 
 
 def _size(

@@ -48,6 +48,8 @@ class Defaults:
     """The adapter's strength in the network for a requested 1.0."""
     turns: Mapping[str, float] = field(default_factory=dict)
     """Degrees of yaw, pitch and roll up to which `evaluate --full` found heads good; empty: no limit known."""
+    words: frozenset[str] = frozenset()
+    """All words that the model learned (`words.json` of its folder); empty: any."""
 
 
 # 896×1152 instead of 1024×1024: SDXL has learned stock photo agencies' watermarks at that size. Guidance 5 is the
@@ -106,9 +108,14 @@ def pocket(folder: Path) -> Defaults:
             identity_unit=float(entry.get("identity_unit", 1.0)),
             adapter_unit=float(entry.get("adapter_unit", 1.0)),
             turns={axis: float(entry["turns"][axis]) for axis in entry.get("turns", {})},
+            words=_words(folder / "words.json"),
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"{file} is damaged: get the program again, or another model.") from error
+
+
+def _words(file: Path) -> frozenset[str]:
+    return frozenset(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else frozenset()
 
 
 def of(family: Family, folder: Path | None = None) -> Defaults:

@@ -1,6 +1,7 @@
 """Style presets: words around the prompt that give a picture its look.
 
-A preset is one JSON file with `name`, `prompt` (holding `{prompt}` once) and `negative`. Files of the user's own
+A preset is one JSON file with `name`, `prompt` (holding `{prompt}` once), `negative` and perhaps `short`: the look in
+a word or two, for models that know few words (the name, where it is missing). Files of the user's own
 folder add to and replace the built-in ones. The built-in default is no style.
 """
 
@@ -24,6 +25,7 @@ class Style:
     name: str
     prompt: str
     negative: str = ""
+    short: str = ""
 
     @property
     def key(self) -> str:
@@ -61,7 +63,8 @@ def _read_all(files: tuple[tuple[Path, int], ...]) -> Mapping[str, Style]:
 def _read(file: Path) -> Style:
     try:
         entry = json.loads(file.read_text(encoding="utf-8"))
-        style = Style(str(entry["name"]), str(entry["prompt"]), str(entry.get("negative", "")))
+        name = str(entry["name"])
+        style = Style(name, str(entry["prompt"]), str(entry.get("negative", "")), str(entry.get("short", name)).lower())
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise RequestError(
             f'The style preset {file} cannot be read: it needs "name", "prompt" and "negative" in JSON.'

@@ -1,5 +1,8 @@
 """Captions for the training photographs, from their labels and measured colours: plain words, many phrasings."""
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 
 _KINDS = ("photo", "photo", "portrait", "picture", "photograph", "headshot", "close-up photo", "image")
@@ -47,6 +50,11 @@ def caption(
     if style is None:
         words += "".join(f", {extra}" for extra in measured(picture, ground) if draw.random() < 0.4)
     return words if draw.random() < 0.9 else words.removeprefix("a ")
+
+
+def vocabulary(captions: Iterable[str]) -> list[str]:
+    """All words of captions, lower case, in the order of the alphabet."""
+    return sorted({word for text in captions for word in re.findall(r"[^\W\d][\w'-]*", text.lower())})
 
 
 def measured(picture: np.ndarray, ground: np.ndarray) -> list[str]:

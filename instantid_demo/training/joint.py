@@ -64,8 +64,7 @@ class JointRecipe:
     """Weight of how much detail there is in blocks of 8 pixels, wherever it lies: pixelwise losses alone blur."""
     adversarial_weight: float = 0.0
     noise_diffusion_weight: float = 1.0
-    """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum. Pictures that
-    no recogniser judges keep the full weight: nothing else tells them what their style looks like."""
+    """Weight of the diffusion loss at pure noise, where the mean of all pictures is its blurred optimum."""
     noise_look_weight: float = 0.4
     """Weight of the look at pure noise, relative to that at no noise."""
     own_share: float = 0.0
@@ -259,13 +258,12 @@ class Trainer:
             predicted = predict(self.networks, noisy, timestep, told).float()
         if own:  # no v is right for these latents, only the clean ones are
             error = (alpha * noisy - sigma * predicted - clean).square().mean((1, 2, 3))
-            light = torch.ones_like(error, dtype=torch.bool)
+            weight = torch.full_like(error, recipe.noise_diffusion_weight)
         else:
             error = (predicted - (alpha * noise - sigma * clean)).square().mean((1, 2, 3))
-            light = timestep == 999
-        weight = torch.where(light & batch.judged, recipe.noise_diffusion_weight, 1.0)
+            weight = torch.where(timestep == 999, recipe.noise_diffusion_weight, 1.0)
         losses = {"diffusion": (weight * error).mean()}
-        chosen = torch.nonzero(batch.judged & whole)[: recipe.judged, 0]
+        chosen = torch.nonzero(whole)[: recipe.judged, 0]
         if judge and len(chosen):
             estimate = alpha * noisy - sigma * predicted
             with torch.autocast("cpu", torch.bfloat16):
@@ -277,19 +275,24 @@ class Trainer:
         return losses
 
     def judge(self, made: Tensor, real: Tensor, batch: Batch, chosen: Tensor, signal: Tensor) -> dict[str, Tensor]:
-        """Losses of the decoded pictures of rows `chosen`; the look may count less where little was seen."""
+        """Losses of the decoded pictures of rows `chosen`; the look may count less where little was seen.
+
+        A recogniser cannot tell who is in a line drawing: there likeness does not count, but look and keypoints do.
+        """
         recipe = self.recipe
+        told = batch.judged[chosen].float()
+        told = told / told.sum().clamp(min=1)
         keypoints = batch.keypoints[chosen]
         with torch.autocast("cpu", torch.bfloat16):
             verdict = self.recogniser(made, real, keypoints, batch.person[chosen])
             found = self.reader(made)
             adversarial = self.critic.judge(made) if recipe.adversarial_weight else made.new_zeros(())
         self.pair = (real, made.detach())
-        self.seen["cosine"] = verdict.cosine.mean().item()
+        self.seen["cosine"] = (told * verdict.cosine).sum().item()
         self.seen["keypoints"] = (error := keypoint_error(found, keypoints)).mean().item()
         return {
-            "likeness": recipe.likeness_weight * verdict.likeness.mean(),
-            "confusion": recipe.confusion_weight * verdict.confusion.mean(),
+            "likeness": recipe.likeness_weight * (told * verdict.likeness).sum(),
+            "confusion": recipe.confusion_weight * (told * verdict.confusion).sum(),
             "look": recipe.look_weight
             * (verdict.look * (recipe.noise_look_weight + (1 - recipe.noise_look_weight) * signal)).mean(),
             "adversarial": recipe.adversarial_weight * adversarial.float(),

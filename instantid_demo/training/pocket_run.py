@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from diffusers import AutoencoderTiny
 
+from instantid_demo.training import captions, judges, pocket, pool, vae
 from instantid_demo.training import faces as photographs
-from instantid_demo.training import judges, pocket, pool, vae
 from instantid_demo.training.joint import JointRecipe, Trainer
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
         trainer.run()
         trainer.average.swap()  # the next stage goes on with the average
     pocket.export(networks, autoencoder, tokenizer, people.centre, out / "checkpoint")
+    (out / "checkpoint" / "words.json").write_text(json.dumps(captions.vocabulary(pictures.captions)) + "\n")
     log.info("checkpoint written to %s", out / "checkpoint")
 
 
