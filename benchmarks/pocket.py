@@ -1,6 +1,7 @@
-"""Warm seconds of the embedded model through the engine: what a user waits for."""
+"""Warm seconds of the embedded model through the engine: what a user waits for, alone, with more pictures, in a line."""
 
 import statistics
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,16 @@ from instantid_demo.engine import Engine
 from instantid_demo.request import GenerationRequest
 from instantid_demo.settings import ROOT, Settings
 
+BATCHES = (1, 2, 4, 8)
+"""Pictures of one request."""
+WAITING = (1, 2, 4)
+"""Users who ask at the same moment."""
+
 
 def measure(face: str | None, rounds: int) -> dict[str, Any]:
     """Seconds by stage of the first picture, of further seeds, and of further prompts; medians with min and max.
+
+    Then of requests for several pictures, and of several users at once.
 
     Args:
         face: a photo; None: the first of the portraits beside the repository.
@@ -27,6 +35,10 @@ def measure(face: str | None, rounds: int) -> dict[str, Any]:
     for number in range(1, rounds + 1):
         kinds["another seed"].append(_seconds(engine, photo, number, "in the snow"))
         kinds["another prompt"].append(_seconds(engine, photo, number, f"in the snow, photo {number}"))
+    batches = [
+        (count, statistics.median(_seconds(engine, photo, 100, "in the snow", count)["total"] for _ in range(rounds)))
+        for count in BATCHES
+    ]
     return {
         "model": "pocket",
         "load_seconds": round(load, 3),
@@ -39,6 +51,15 @@ def measure(face: str | None, rounds: int) -> dict[str, Any]:
             }
             for name, found in kinds.items()
         ],
+        "batches": [
+            {
+                "pictures": count,
+                "seconds": round(seconds, 3),
+                "per_extra_picture": round((seconds - batches[0][1]) / (count - 1), 3) if count > 1 else None,
+            }
+            for count, seconds in batches
+        ],
+        "queue": [_line(engine, photo, users) for users in WAITING],
     }
 
 
@@ -55,11 +76,38 @@ def table(report: dict[str, Any]) -> str:
         each = " | ".join(f"{entry['stages'][stage]:.3f}" for stage in stages)
         total = f"{entry['stages']['total']:.2f} ({entry['total_min']:.2f}-{entry['total_max']:.2f})"
         lines.append(f"| {entry['name']} | {total} | {each} |")
+    lines += ["", "| pictures in one request | seconds | each further picture |", "|---|---|---|"]
+    for entry in report["batches"]:
+        further = "" if entry["per_extra_picture"] is None else f"{entry['per_extra_picture']:.2f}"
+        lines.append(f"| {entry['pictures']} | {entry['seconds']:.2f} | {further} |")
+    lines += ["", "| users at once | pictures a minute | the last one waits, s |", "|---|---|---|"]
+    lines += [
+        f"| {entry['users']} | {entry['pictures_per_minute']:.0f} | {entry['longest_seconds']:.2f} |"
+        for entry in report["queue"]
+    ]
     return "\n".join(lines)
 
 
-def _seconds(engine: Engine, photo: Path, seed: int, prompt: str) -> dict[str, float]:
-    return engine.generate(GenerationRequest(face=(photo,), prompt=prompt, seed=seed)).seconds
+def _seconds(engine: Engine, photo: Path, seed: int, prompt: str, pictures: int = 1) -> dict[str, float]:
+    return engine.generate(GenerationRequest(face=(photo,), prompt=prompt, seed=seed, images=pictures)).seconds
+
+
+def _line(engine: Engine, photo: Path, users: int) -> dict[str, Any]:
+    """Several users ask for a picture at once, each with words and a seed of his own."""
+    ends: list[float] = []
+
+    def ask(user: int) -> None:
+        _seconds(engine, photo, 200 + user, f"in the snow, photo {user}")
+        ends.append(time.perf_counter())
+
+    threads = [threading.Thread(target=ask, args=(user,)) for user in range(users)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = max(ends) - begin
+    return {"users": users, "pictures_per_minute": round(60 * users / took, 1), "longest_seconds": round(took, 3)}
 
 
 def _portrait() -> Path:

@@ -9,8 +9,10 @@ import re
 _WORD = re.compile(r"[^\W\d][\w'-]*")
 _LEFT_OVER = re.compile(r"[(\[]\s*(?::[\d.]+)?\s*[)\]]")
 _UNMISSED = frozenset(
-    ["a", "an", "and", "as", "at", "by", "for", "from", "her", "his", "in", "is", "it", "its", "my", "of", "on", "or"]
-    + ["our", "the", "their", "to", "with"]
+    {
+        *("a", "an", "and", "as", "at", "by", "for", "from", "her", "his", "in", "is", "it", "its", "my", "of", "on"),
+        *("or", "our", "the", "their", "to", "with"),
+    }
 )
 
 

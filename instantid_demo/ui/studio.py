@@ -2,7 +2,6 @@
 
 import os
 import threading
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -79,7 +78,7 @@ def launch(demo: gr.Blocks, settings: Settings, **more: Any) -> Any:
         "css": theme.css(),
         "head": theme.head(),
         "i18n": i18n(),
-        "favicon_path": str(_icon(settings)) if _icon(settings).is_file() else None,
+        "favicon_path": str(settings.assets / "icon.png"),
         "footer_links": ["api", "settings"],
         "run_history": False,
         "ssr_mode": False,
@@ -110,10 +109,6 @@ def header(desk: Desk, model: str = "auto") -> str:
         f'<button type="button" class="icon-button" data-action="theme" {attributes("theme", "aria-label")} '
         f"{attributes('theme', 'title')}>◐</button></header>{note}"
     )
-
-
-def _icon(settings: Settings) -> Path:
-    return settings.assets / "icon.png"
 
 
 def _shared_engine(settings: Settings) -> Engine:

@@ -57,6 +57,18 @@ def test_turnaround(opened: Callable[..., Any]) -> None:
     photograph(page, "views", 1500)
 
 
+def test_controls(opened: Callable[..., Any]) -> None:
+    page = with_face(opened(), WOMAN)
+    page.locator("#controls button").first.click()
+    page.get_by_role("tab", name="Edges").click()
+    upload(page, "#control-canny-image", MAN)
+    page.locator("#control-canny-image img").first.wait_for()
+    page.locator("#control-canny-preview").click()
+    page.locator("#control-canny-map img").first.wait_for()
+    generate(page)
+    photograph(page, "controls", 1500)
+
+
 def test_blend(opened: Callable[..., Any]) -> None:
     page = tab(opened(), "Blend")
     upload(page, "#blend-first", WOMAN)

@@ -67,6 +67,18 @@ def test_a_start_picture_is_changed_and_not_replaced(opened: Any, portraits: lis
     assert "strength" in Image.open(second).info["parameters"].lower()
 
 
+def test_edges_of_another_picture_are_shown_and_used(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = opened_accordion(with_face(opened(), portraits[1]), "controls")
+    page.get_by_role("tab", name="Edges").click()
+    upload(page, "#control-canny-image", portraits[4])
+    page.locator("#control-canny-image img").first.wait_for()
+    page.locator("#control-canny-preview").click()
+    page.locator("#control-canny-map img").first.wait_for()
+    before = set(outputs.iterdir())
+    generate(page)
+    assert '"canny"' in Image.open(newest(outputs, before)).info["parameters"]
+
+
 def test_four_variations_of_a_result(opened: Any, portraits: list[Path], outputs: Path) -> None:
     page = with_face(opened(), portraits[1])
     generate(page)

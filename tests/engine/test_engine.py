@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from instantid_demo import presets, series
+from instantid_demo import framing, presets, series
 from instantid_demo.engine import Engine
 from instantid_demo.faces.views import NAMED_VIEWS
 from instantid_demo.jobs import Cancelled, Job
@@ -158,11 +159,31 @@ def test_failures_are_told_and_leave_the_engine_as_it_was(
         (ask(portraits, face_index=5), "face"),
         (ask(portraits, style="no such style"), "style"),
         (ask(portraits, model=str(tmp_path)), "model"),
-        (ask(portraits, control=({"kind": "canny", "image": portraits[0]},)), "canny"),
+        (ask(portraits, control=({"kind": "depth", "image": portraits[0]},)), "depth"),
     ):
         with pytest.raises(RequestError, match=words):
             engine.generate(request)
     assert np.array_equal(pixels(engine.generate(ask(portraits))), usual)
+
+
+def test_edges_of_a_photo_are_followed(engine: Engine, portraits: list[Path]) -> None:
+    if not (engine.settings.pocket / "control-canny").is_dir():
+        pytest.skip("this Pocket has no ControlNet on edges")
+    posed = {"pose": portraits[3], "prompt": "a photo of a person"}
+    control = {"kind": "canny", "image": portraits[3], "strength": 1.0}
+    plain, followed = (pixels(engine.generate(ask(portraits, **posed, control=used))) for used in ((), (control,)))
+    photo = framing.cover(Image.open(portraits[3]).convert("RGB"), *plain.shape[1::-1])[0]
+    assert likeness_of_edges(followed, np.asarray(photo)) > likeness_of_edges(plain, np.asarray(photo)) + 0.05
+
+
+def likeness_of_edges(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of how strongly light changes at each place."""
+    strengths = []
+    for picture in (one, other):
+        grey = np.asarray(Image.fromarray(picture.astype(np.uint8)).convert("L").resize((64, 64)), np.float32)
+        down, across = np.gradient(grey)
+        strengths.append(np.hypot(down, across).ravel())
+    return float(np.corrcoef(*strengths)[0, 1])
 
 
 def test_a_head_turned_further_than_the_model_manages_is_said(engine: Engine, portraits: list[Path]) -> None:
