@@ -1,4 +1,4 @@
-"""Warm seconds of the embedded model through the engine: what a user waits for, alone, with more pictures, in a line."""
+"""Warm seconds of the embedded model through the engine: a picture alone, several pictures, several users."""
 
 import statistics
 import threading

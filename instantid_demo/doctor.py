@@ -118,7 +118,11 @@ def _device(settings: Settings) -> dict[str, Any]:
     else:
         label = "Apple graphics processor" if device.type == "mps" else f"processor, {torch.get_num_threads()} threads"
         memory = _main_memory()
-    dtype = settings.dtype if settings.dtype != "auto" else str(loading.choose_dtype(device)).removeprefix("torch.")
+    dtype = (
+        settings.dtype
+        if settings.dtype != "auto"
+        else str(loading.choose_dtype(device, large=True)).removeprefix("torch.")
+    )
     return {"name": device.type, "label": label, "dtype": dtype, "memory_gb": round(memory / GIGABYTE, 1)}
 
 

@@ -35,7 +35,7 @@ class Loaded:
             source.base,
             source.identity_net,
             source.adapter,
-            dtype=DTYPES.get(settings.dtype),
+            dtype=DTYPES.get(settings.dtype) or loading.choose_dtype(self.device, large=source.family != "pocket"),
             device=self.device,
             offload=settings.offload,
         )

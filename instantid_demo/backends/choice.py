@@ -38,10 +38,9 @@ def _pays(pipe: Any, folder: Path) -> bool:
     import psutil
 
     nets = (pipe.unet, *pipe.controlnets)
-    weights = sum(weight.numel() for net in nets for weight in net.parameters())
-    # Converted networks lie on the disk in float32; while one is converted it is in memory in float32 as well.
-    needed = 4 * weights
+    sizes = [sum(weight.numel() for weight in net.parameters()) for net in nets]
     while not folder.exists():
         folder = folder.parent
     on_disk, in_memory = shutil.disk_usage(folder).free, psutil.virtual_memory().available
-    return weights > WORTHWHILE and on_disk > 1.2 * needed and in_memory > 1.5 * needed
+    # On the disk lie all of them; while one is converted it is in memory in float32 once more.
+    return sum(sizes) > WORTHWHILE and on_disk > 5 * sum(sizes) and in_memory > 5 * max(sizes)

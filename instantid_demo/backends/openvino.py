@@ -85,7 +85,10 @@ class OpenVino:
     def ready(self, pipe: Any) -> bool:
         """Whether the networks of `pipe` have been converted before, so that nobody waits for it now."""
         keys = fingerprint(pipe.unet), fingerprint(pipe.controlnets[0])
-        return all(key in self._compiled or (self.cache / f"{key}.xml").is_file() for key in keys)
+        return all(key in self._compiled or self._file(key).is_file() for key in keys)
+
+    def _file(self, key: str) -> Path:
+        return self.cache / f"{key}-{self.precision}.xml"
 
     def _unet(
         self,
@@ -130,13 +133,14 @@ class OpenVino:
     def _compile(self, key: str, network: nn.Module, example: list[Tensor]) -> Any:
         import openvino
 
-        file = self.cache / f"{key}.xml"
+        file = self._file(key)
         if not file.is_file():
             self.cache.mkdir(parents=True, exist_ok=True)
             with torch.no_grad(), _in_float32(network):
                 model = openvino.convert_model(network.eval(), example_input=tuple(example))
-            part = file.with_name(f"{key}.part.xml")
-            openvino.save_model(model, part, compress_to_fp16=False)
+            part = file.with_name(f"{file.stem}.part.xml")
+            # bfloat16 is coarser than float16: nothing is lost, and the file is half as large.
+            openvino.save_model(model, part, compress_to_fp16=self.precision == "bf16")
             part.with_suffix(".bin").replace(file.with_suffix(".bin"))
             part.replace(file)
             del model

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from instantid_demo import flags
 from instantid_demo.flags import Parser
-from instantid_demo.request import RequestError
+from instantid_demo.request import GenerationRequest, RequestError, extra
 from instantid_demo.settings import Settings
 
 
@@ -26,6 +27,13 @@ def parser() -> Parser:
     result.add_argument("--full", action="store_true", help="styles and several seeds as well: takes much longer")
     result.add_argument("--seed", type=int, default=0, help="of every picture; default 0")
     result.add_argument("--quality", choices=("quality", "fast", "draft"), default="quality", help="preset to measure")
+    result.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="another request field, such as identity_every=2: what it costs; may be given several times",
+    )
     result.add_argument("--limit", type=int, help="only the first LIMIT portraits")
     result.add_argument("--embedder", type=Path, help="an ArcFace .onnx file as a second, independent recogniser")
     result.add_argument("--card", type=Path, help="model card whose table is to be replaced")
@@ -53,7 +61,8 @@ def _run(given: argparse.Namespace) -> str:
 
     settings = Settings()
     files = measure.portraits(given.portraits, given.limit)
-    plan = measure.Plan(given.model, given.seed, given.full, given.limit, given.embedder, given.quality)
+    changes = _changes(given.set)
+    plan = measure.Plan(given.model, given.seed, given.full, given.limit, given.embedder, given.quality, changes)
     evaluation = measure.evaluate(Engine(settings), files, plan, _tell)
     if given.card:
         report.fill_card(given.card, evaluation.figures)
@@ -64,6 +73,21 @@ def _run(given: argparse.Namespace) -> str:
         return json.dumps(evaluation.figures)
     lines = [report.table(evaluation.figures), "", *report.remarks(evaluation.figures)]
     return "\n".join([*lines, *(f"Written: {file}" for file in written)])
+
+
+def _changes(entries: list[str]) -> dict[str, str]:
+    """Request fields by name.
+
+    Raises:
+        RequestError: no such field, a wrong value, or a field that the evaluation chooses itself.
+    """
+    changes = dict(entry.partition("=")[::2] for entry in entries)
+    usual = {"model", "face", "prompt", "style", "seed", "quality", "images"}
+    free = {name for name in GenerationRequest.model_fields if not extra(name).get("private")} - usual
+    if wrong := sorted(changes.keys() - free):
+        raise RequestError(f"--set takes other request fields than {', '.join(wrong)}, such as steps=8.")
+    flags.request(changes)  # complains at once, not at the first portrait
+    return changes
 
 
 def _mark(settings: Settings) -> Callable[[Image.Image], Image.Image]:

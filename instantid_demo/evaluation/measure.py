@@ -8,7 +8,7 @@ import io
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from instantid_demo import framing
+from instantid_demo import flags, framing
 from instantid_demo.evaluation import obedience, scenes, scores
 from instantid_demo.evaluation.embedders import Embedder, independent
 from instantid_demo.evaluation.scenes import nearest
@@ -46,6 +46,8 @@ class Plan:
     limit: int | None = None
     embedder: Path | None = None
     quality: str = "quality"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """More request fields, such as a saving whose cost is to be measured."""
 
 
 @dataclass
@@ -162,7 +164,7 @@ def evaluate(engine: "Engine", files: Sequence[Path], plan: Plan, told: Told = l
 def request_for(file: Path, plan: Plan, **changes: Any) -> GenerationRequest:
     """The request of one portrait."""
     wish = {"model": plan.model, "face": (file,), "prompt": PROMPT, "seed": plan.seed, "quality": plan.quality}
-    return GenerationRequest(**{**wish, **changes})
+    return flags.request({**wish, **plan.changes, **changes})
 
 
 def second_picture(picture: Image.Image) -> Image.Image:

@@ -90,15 +90,23 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def choose_dtype(device: torch.device, dtype: torch.dtype | None = None) -> torch.dtype:
-    """The given type, or what suits the device. float16 on MPS gives black pictures and becomes bfloat16."""
+def choose_dtype(device: torch.device, dtype: torch.dtype | None = None, *, large: bool = False) -> torch.dtype:
+    """The given type, or what suits the device. float16 on MPS gives black pictures and becomes bfloat16.
+
+    On a processor `large` networks are bfloat16 where it computes in that: SDXL takes 9 GB instead of 18.
+    """
     if device.type == "mps":
         return torch.bfloat16 if dtype in (None, torch.float16) else dtype  # type: ignore[return-value]
     if dtype is not None:
         return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.float32
+    return torch.bfloat16 if large and computes_in_bfloat16() else torch.float32
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def choose_offload(weights: int, largest: int, free: int) -> Literal["none", "model", "sequential"]:

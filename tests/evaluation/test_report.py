@@ -203,3 +203,11 @@ def test_a_second_picture_is_mirrored_smaller_and_darker():
     assert second.size == (20, 10)
     assert second.getpixel((18, 5)) == (0, 0, 0)
     assert second.getpixel((2, 5)) == (140, 140, 140)
+
+
+@pytest.mark.parametrize("entry", ["face=x", "nonsense=1", "style=neon", "identity_every=abc"])
+def test_fields_that_do_not_belong_to_set_are_named(entry: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in range(2):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{number}.png")
+    assert cli.main(["--portraits", str(tmp_path), "--set", entry]) == 2
+    assert entry.partition("=")[0].replace("_", "-") in capsys.readouterr().err.replace("_", "-")
