@@ -1,9 +1,9 @@
 """Control maps: edges, depth and body pose of a picture.
 
-Edges need nothing. Depth uses Depth Anything V2 once it is downloaded; until then, where the picture shows a face,
-an ellipsoid head over a slanted bust stands in for it. Pose: the maintained estimators need downloads that a page
-must not start by itself, so the skeleton is drawn from the face and the usual proportions of a standing body
-(DWPose in controlnet-aux 0.0.10 cannot run, and mediapipe stops it from importing). A ready-made map is taken as is.
+Edges need nothing. Depth uses Depth Anything V2 and pose uses OpenPose (controlnet-aux) once they are downloaded; until
+then, or where OpenPose sees nobody, a face stands for the whole: an ellipsoid head over a slanted bust, and a skeleton
+of the usual proportions. (DWPose in controlnet-aux 0.0.10 cannot run, and mediapipe stops it from importing.) A
+ready-made map is taken as is.
 """
 
 from functools import lru_cache
@@ -27,7 +27,7 @@ def draw(kind: ControlKind, picture: Image.Image, models: Path | None = None) ->
     Args:
         kind: canny, depth or pose.
         picture: RGB.
-        models: Folder of downloaded models, for the depth estimator.
+        models: Folder of downloaded models, for the estimators of depth and pose.
 
     Raises:
         RequestError: depth or pose is asked of a picture without a face, and no estimator is here.
@@ -39,6 +39,10 @@ def draw(kind: ControlKind, picture: Image.Image, models: Path | None = None) ->
         if estimator is not None and (estimator / ".complete").is_file():
             return depth(picture, estimator)
         return head_depth(picture.size, _face(picture, "depth"))
+    if models is not None and (models / "openpose" / ".complete").is_file():
+        seen = body_pose(picture, models / "openpose")
+        if seen.getbbox():
+            return seen
     return skeleton(picture.size, _face(picture, "pose"))
 
 
@@ -56,6 +60,12 @@ def depth(picture: Image.Image, estimator: Path) -> Image.Image:
     return (
         Image.fromarray((values * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC).convert("RGB")
     )
+
+
+def body_pose(picture: Image.Image, estimator: Path) -> Image.Image:
+    """Everybody's skeleton in OpenPose's colours; black where there is nobody."""
+    found = _openpose(estimator / "body_pose_model.pth")(picture.convert("RGB"), output_type="pil")
+    return found.convert("RGB").resize(picture.size, Image.Resampling.BICUBIC)
 
 
 def head_depth(size: tuple[int, int], keypoints: np.ndarray) -> Image.Image:
@@ -120,3 +130,11 @@ def _depth_pipeline(folder: Path) -> Any:
     from transformers import pipeline
 
     return pipeline("depth-estimation", model=str(folder))
+
+
+@lru_cache(maxsize=1)
+def _openpose(file: Path) -> Any:
+    from controlnet_aux import OpenposeDetector
+    from controlnet_aux.open_pose.body import Body
+
+    return OpenposeDetector(Body(str(file)))

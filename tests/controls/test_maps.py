@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from instantid_demo.controls import maps
@@ -66,3 +67,28 @@ def test_the_depth_estimator_is_used_once_it_is_here(tmp_path: Path) -> None:
         "depth", Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)), tmp_path
     )
     assert drawn.size == (60, 40)
+
+
+def test_the_pose_estimator_is_used_once_it_is_here(
+    tmp_path: Path, portraits: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from controlnet_aux.open_pose import body
+    from controlnet_aux.open_pose.model import bodypose_model
+
+    torch.manual_seed(0)
+    (tmp_path / "openpose").mkdir()
+    # In the file the names lack the part of the network that a layer belongs to.
+    weights = {name.split(".", 1)[1]: weight for name, weight in bodypose_model().state_dict().items()}
+    torch.save(weights, tmp_path / "openpose" / "body_pose_model.pth")
+    (tmp_path / "openpose" / ".complete").touch()
+    picture = Image.open(portraits[0]).convert("RGB").resize((96, 128))
+    unseen = maps.draw("pose", picture, tmp_path)
+    assert np.array_equal(np.asarray(unseen), np.asarray(maps.draw("pose", picture)))
+
+    def standing(self: body.Body, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = np.array([[10.0 + number, 5.0 + 6 * number, 1.0, number] for number in range(18)])
+        return parts, np.array([[*range(18), 30.0, 18.0]])
+
+    monkeypatch.setattr(body.Body, "__call__", standing)
+    assert np.asarray(maps.draw("pose", picture, tmp_path)).any()
+    assert not np.array_equal(np.asarray(maps.draw("pose", picture, tmp_path)), np.asarray(unseen))
