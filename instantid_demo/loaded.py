@@ -38,11 +38,12 @@ class Loaded:
             dtype=DTYPES.get(settings.dtype) or loading.choose_dtype(self.device, large=source.family != "pocket"),
             device=self.device,
             offload=settings.offload,
+            half_vae=source.vae,
         )
         self.backend = choice.choose(settings, self._text)
         """What computes instead of PyTorch; None: nothing does."""
         self.scheduler_config = self._text.scheduler.config
-        self.previewer = Previewer(self._text.vae)
+        self.previewer = Previewer(self._text.vae if source.preview is None else self._tiny_vae(source.preview))
         self._extra: dict[ControlKind, Any] = {}
         self._offload = settings.offload
         self._mixed = False
@@ -143,6 +144,11 @@ class Loaded:
                 vae.enable_tiling()
             return "one picture at a time, decoded in tiles"
         return None
+
+    def _tiny_vae(self, folder: Path) -> Any:
+        from diffusers import AutoencoderTiny
+
+        return AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype).to(self.device)
 
     def _control(self, kind: ControlKind, say: Say) -> Any:
         if kind not in self._extra:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,10 @@ class Source:
     controls: Mapping[ControlKind, Path] = field(default_factory=dict)
     """Extra ControlNets that are here."""
     architecture: str = "sdxl"
+    vae: Path | None = None
+    """An autoencoder that decodes in half precision without overflowing, instead of the base's own."""
+    preview: Path | None = None
+    """A tiny autoencoder for previews."""
 
     @property
     def folder(self) -> Path | None:
@@ -117,7 +121,10 @@ def _with_public_identity(base_path: Path, name: str, label: str, settings: Sett
     kinds: tuple[ControlKind, ...] = ("pose", "depth", "canny")
     found = {kind: catalogue.local(f"control-{kind}", settings) for kind in kinds}
     controls = {kind: path for kind, path in found.items() if path is not None}
-    return _checked(name, label, base, net, adapter, controls, settings)
+    source = _checked(name, label, base, net, adapter, controls, settings)
+    if source.architecture != "sdxl":
+        return source
+    return replace(source, vae=catalogue.local("fp16-vae", settings), preview=catalogue.local("taesdxl", settings))
 
 
 def _from_catalogue(name: str, settings: Settings) -> Source:

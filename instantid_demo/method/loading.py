@@ -36,6 +36,7 @@ def load_pipeline(
     variant: str | None = None,
     offload: Offload = "auto",
     config: Path | None = None,
+    half_vae: Path | None = None,
 ) -> InstantID:
     """The text-to-image pipeline; `.image_to_image()` and `.inpaint()` are its siblings on the same weights.
 
@@ -49,6 +50,7 @@ def load_pipeline(
         variant: of a base folder's files; None: 'fp16' where nothing else is there.
         offload: 'auto' chooses from the free memory; only CUDA offloads.
         config: for a single file: a folder with the configs and tokenizers of its architecture.
+        half_vae: folder of an autoencoder that takes the place of the base's own in float16, where that one overflows.
 
     Raises:
         RequestError: a file is missing, damaged, of another kind or for another architecture.
@@ -74,6 +76,8 @@ def load_pipeline(
         )
         extras.append(load_controlnet(info, ControlNet, dtype=kind))
     stock = _load_base(base_info, kind, variant or base_info.variant, config)
+    if half_vae is not None and kind == torch.float16:
+        stock.register_modules(vae=diffusers.AutoencoderKL.from_pretrained(half_vae, torch_dtype=kind))
     load_image_adapter(stock.unet, adapter_info.path)
     family = pipelines.SDXLTextToImage if base_info.architecture == "sdxl" else pipelines.SD15TextToImage
     pipe = family.of(stock, controlnet=[first, *extras] if extras else first)
