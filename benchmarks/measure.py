@@ -20,6 +20,7 @@ from benchmarks.original import original
 from instantid_demo.guidance import guided
 from instantid_demo.method import prompts, savings
 from instantid_demo.method.conditioning import IdentityCondition
+from instantid_demo.method.reuse import deep_blocks_reused
 from instantid_demo.render import decode
 
 GIGABYTE = 2**30
@@ -65,7 +66,7 @@ def projected(seconds: Sequence[float], rows: Sequence[int], planned: Sequence[i
 
     Args:
         seconds: of the measured calls, one per step.
-        rows: of the batch in these calls; 0: it rested.
+        rows: of the batch in these calls; 0: it rested, negative: its deep blocks did.
         planned: rows in every step of the whole run.
     """
     wanted = [count for count in planned if count]
@@ -124,6 +125,7 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int, backend: Any = None) -
             window=(0.0, mode.guided_until),
         )
         stack.enter_context(window)
+        stack.enter_context(deep_blocks_reused(pipe.unet, mode.deep_every))
         latents = pipe(
             **text,
             image=_keypoints(size),

@@ -30,19 +30,21 @@ class Mode:
     guided_until: float = 1.0
     strength: float = STRENGTH
     every: int = 1
+    deep_every: int = 1
     steps: int | None = None
     """None: as many as the reference."""
     measured: int = 2
     """Steps that are really run; where steps differ, enough to see a later one of each kind."""
 
     def plan(self, steps: int) -> list[tuple[int, int]]:
-        """Rows of the batch that IdentityNet and UNet get in each step; 0: it rests."""
+        """Rows of the batch that IdentityNet and UNet get in each step; 0: it rests, negative: its deep blocks do."""
         planned = []
         due = 0
         for step in range(steps):
             rows = 2 if self.guidance > 1 and step / steps < self.guided_until else 1
             runs = self.savings is None or self.strength > 0
-            planned.append((rows if runs and due % self.every == 0 else 0, rows))
+            deep = 1 if step % self.deep_every == 0 else -1
+            planned.append((rows if runs and due % self.every == 0 else 0, deep * rows))
             due += runs
         return planned
 
@@ -56,6 +58,7 @@ MODES = [
     Mode("exact-scale-0", True, "IdentityNet rests at strength 0", strength=0.0, compared_with="reference-scale-0"),
     Mode("bf16", False, "exact savings in bfloat16", dtype=torch.bfloat16),
     Mode("identity-every-2", False, "IdentityNet in every second step", every=2, measured=3),
+    Mode("deep-every-2", False, "the UNet's deep blocks in every second step", deep_every=2, measured=3),
     Mode("guidance-half", False, "guidance in the first half of the steps", guided_until=0.5, measured=3),
     Mode("few-step", False, "4 steps without guidance", guidance=1.0, steps=4),
     Mode("few-step-bf16", False, "4 steps without guidance, bfloat16", torch.bfloat16, guidance=1.0, steps=4),

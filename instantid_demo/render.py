@@ -17,6 +17,7 @@ from instantid_demo.jobs import Job
 from instantid_demo.loaded import Loaded
 from instantid_demo.method import savings
 from instantid_demo.method.conditioning import IdentityCondition
+from instantid_demo.method.reuse import deep_blocks_reused
 from instantid_demo.prepare import Prepared
 from instantid_demo.request import Progress, RequestError
 
@@ -152,7 +153,9 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
         stack.enter_context(conditioned)
         stack.enter_context(guidance)
         stack.enter_context(savings.applied(pipe))
-        stack.enter_context(loaded.accelerated(pipe, lambda said: _tell(watch.emit, said)))
+        stack.enter_context(deep_blocks_reused(pipe.unet, request.deep_every))
+        if request.deep_every == 1:  # OpenVINO's networks are whole
+            stack.enter_context(loaded.accelerated(pipe, lambda said: _tell(watch.emit, said)))
         latents = pipe(**arguments).images
     watch.job.check()
     if not torch.isfinite(latents).all():

@@ -60,6 +60,7 @@ def test_pictures_of_one_request_count_their_seeds_up(engine: Engine, portraits:
         {"adapter_strength": 0.2},
         {"identity_end": 0.4, "steps": 4},
         {"identity_every": 2, "steps": 4},
+        {"deep_every": 2, "steps": 4},
         {"identity_noise": 0.8, "guidance": 2.5},
         {"guidance": 2.5, "guidance_rescale": 0.9},
         {"guidance": 2.5, "guidance_end": 0.3, "steps": 4},

@@ -42,6 +42,25 @@ def test_a_changed_picture_is_noticed(pipe: Any, reference: torch.Tensor) -> Non
     assert difference(run(pipe, SIZE, Mode("other", False, "", every=2), 3).latents, reference) > 1e-3
 
 
+def test_deep_blocks_rest_in_between_and_leave_no_trace(pipe: Any, reference: torch.Tensor) -> None:
+    calls = {"first": 0, "deep": 0, "last": 0}
+    blocks = {"first": pipe.unet.down_blocks[0], "deep": pipe.unet.mid_block, "last": pipe.unet.up_blocks[-1]}
+
+    def count(name: str, resnet: torch.nn.Module) -> Any:
+        return resnet.register_forward_hook(lambda *_: calls.update({name: calls[name] + 1}))
+
+    hooks = [count(name, block.resnets[0]) for name, block in blocks.items()]
+    try:
+        reused = run(pipe, SIZE, Mode("", False, "", deep_every=3), 4).latents
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert calls == {"first": 4, "deep": 2, "last": 4}
+    whole = run(pipe, SIZE, Mode("", True, "", savings=Savings()), 4).latents
+    assert 1e-4 < difference(reused, whole) < 3
+    assert not any("forward" in part.__dict__ for part in pipe.unet.modules())
+
+
 def test_remembered_keys_are_the_same_bits(pipe: Any) -> None:
     with_keys, without = (
         run(pipe, SIZE, Mode("", True, "", savings=Savings(**{**NO_SAVINGS, "keys": on})), 3).latents
