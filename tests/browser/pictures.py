@@ -66,7 +66,7 @@ def test_controls(opened: Callable[..., Any]) -> None:
     page.locator("#control-canny-preview").click()
     page.locator("#control-canny-map img").first.wait_for()
     generate(page)
-    photograph(page, "controls", 1500)
+    photograph(page, "controls", 2300)
 
 
 def test_blend(opened: Callable[..., Any]) -> None:
