@@ -283,12 +283,17 @@ class GenerationRequest(Model):
         return self
 
     def public(self) -> dict[str, Any]:
-        """The request without any path to a user's file, JSON-ready: what metadata and history keep."""
+        """The request without any path to a user's file, JSON-ready: what restores a request's settings."""
         return {
             name: value
             for name, value in self.model_dump(mode="json", exclude_defaults=True).items()
             if name not in {"person", "control"} and not extra(name).get("private")
         }
+
+    def arranged(self) -> dict[str, Any]:
+        """Extra controls and people's places without their pictures, JSON-ready: on record, but not restorable."""
+        pictures = {"control": {"__all__": {"image"}}, "person": {"__all__": {"face"}}}
+        return self.model_dump(mode="json", include={"control", "person"}, exclude=pictures, exclude_defaults=True)
 
 
 def extra(name: str) -> Mapping[str, Any]:

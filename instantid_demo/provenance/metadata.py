@@ -21,13 +21,15 @@ _COMMENT = 0x9286
 """EXIF UserComment."""
 _UNICODE = b"UNICODE\0"
 _LINE = re.compile(r"(\w[\w ]*): ([^,]+)(?:, |$)")
+_NEVER_RESTORED = {"consent", "person", "control"}
+"""A confirmation is not inherited, and a text must not name files to open."""
 _THEIRS = {"Steps": "steps", "CFG scale": "guidance", "Seed": "seed"}
 
 
 def parameters_text(result: Result, index: int, prompt: bool = True) -> str:
     """The text of picture `index` of a result; without the prompts where the host leaves them out."""
     request = result.request
-    fields = request.public()
+    fields = request.public() | request.arranged()
     # Settings restore the one picture they stand in.
     fields |= {"seed": result.seeds[index]}
     fields.pop("images", None)
@@ -85,7 +87,7 @@ def _fitting(fields: dict[str, Any]) -> dict[str, Any]:
     """Only the fields that a request takes, one by one; nothing that names a file."""
     kept: dict[str, Any] = {}
     for name, value in fields.items():
-        if name not in GenerationRequest.model_fields or extra(name).get("private") or name in {"consent", "person"}:
+        if name not in GenerationRequest.model_fields or extra(name).get("private") or name in _NEVER_RESTORED:
             continue
         try:
             GenerationRequest.model_validate({name: value})

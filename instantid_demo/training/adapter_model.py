@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from instantid_demo.method import checkpoints
 from instantid_demo.request import RequestError
 from instantid_demo.training.joint import Conditions, predict
-from instantid_demo.training.pocket import Networks, adapter_state
+from instantid_demo.training.pocket import adapter_state
 
 RESAMPLER_DEPTH, HEAD_WIDTH = 4, 64
 """Fixed by the public layout: loaders build four layers and tell the number of heads from the width."""
@@ -94,7 +94,7 @@ class AdapterModel(nn.Module):
             told: Everything else that the networks hear; its `tokens` are filled in here.
         """
         told.tokens = self.resampler(embedding[:, None].to(self.resampler.proj_in.weight.dtype))
-        return predict(cast(Networks, self), noisy, timestep, told)
+        return predict(self.unet, self.identity_net, noisy, timestep, told)
 
     def trained(self) -> dict[str, nn.Module]:
         """The parts that learn, by name."""
@@ -113,7 +113,8 @@ class AdapterModel(nn.Module):
         net = ControlNetModel.from_config(self.identity_net.config)
         net.load_state_dict(self.identity_net.state_dict())
         net.half().save_pretrained(unfinished / "ControlNetModel")
-        state = {key: value.half().cpu().contiguous() for key, value in adapter_state(cast(Networks, self)).items()}
+        learned = adapter_state(self.resampler, self.unet)
+        state = {key: value.half().cpu().contiguous() for key, value in learned.items()}
         if kind == "safetensors":
             from safetensors.torch import save_file
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, EulerDiscreteScheduler
+from diffusers import AutoencoderTiny, ControlNetModel, EulerDiscreteScheduler, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
@@ -151,19 +151,22 @@ class Conditions:
     """Edges `(n, 3, 128, 128)` in 0..1 for the extra ControlNet."""
 
 
-def predict(networks: Networks, noisy: Tensor, timestep: Tensor, told: Conditions) -> Tensor:
-    """The v-prediction `(n, 8, h, w)` of UNet and IdentityNet together."""
+def predict(
+    unet: UNet2DConditionModel,
+    identity_net: ControlNetModel,
+    noisy: Tensor,
+    timestep: Tensor,
+    told: Conditions,
+    edge_net: ControlNetModel | None = None,
+) -> Tensor:
+    """The prediction `(n, c, h, w)` of UNet and IdentityNet together, and of a ControlNet on edges if there is one."""
     added = {"text_embeds": told.pooled, "time_ids": told.time_ids}
-    down, middle = networks.identity_net(
-        noisy, timestep, told.tokens, told.maps, added_cond_kwargs=added, return_dict=False
-    )
+    down, middle = identity_net(noisy, timestep, told.tokens, told.maps, added_cond_kwargs=added, return_dict=False)
     down, middle = [residual * told.mapped for residual in down], middle * told.mapped
-    if networks.edge_net is not None and told.edges is not None:
-        more, more_middle = networks.edge_net(
-            noisy, timestep, told.text, told.edges, added_cond_kwargs=added, return_dict=False
-        )
+    if edge_net is not None and told.edges is not None:
+        more, more_middle = edge_net(noisy, timestep, told.text, told.edges, added_cond_kwargs=added, return_dict=False)
         down, middle = [a + b for a, b in zip(down, more, strict=True)], middle + more_middle
-    return networks.unet(
+    return unet(
         noisy,
         timestep,
         (told.text, [told.tokens]),
@@ -235,6 +238,10 @@ class Trainer:
             told.edges = self.batches.edges(batch.rows)
         return told, ~(dropped[0] | dropped[2])
 
+    def predict(self, noisy: Tensor, timestep: Tensor, told: Conditions) -> Tensor:
+        """See `predict`."""
+        return predict(self.networks.unet, self.networks.identity_net, noisy, timestep, told, self.networks.edge_net)
+
     def losses(self, batch: Batch, judge: bool) -> dict[str, Tensor]:
         """All weighted losses of one batch."""
         recipe = self.recipe
@@ -251,11 +258,11 @@ class Trainer:
             if own:
                 with torch.no_grad():
                     # At pure noise the estimate of the clean latents is the negative prediction.
-                    start = -predict(self.networks, noise, torch.full_like(timestep, 999), told).float()
+                    start = -self.predict(noise, torch.full_like(timestep, 999), told).float()
             else:
                 start = clean
             noisy = (alpha * start + sigma * noise).contiguous(memory_format=torch.channels_last)
-            predicted = predict(self.networks, noisy, timestep, told).float()
+            predicted = self.predict(noisy, timestep, told).float()
         if own:  # no v is right for these latents, only the clean ones are
             error = (alpha * noisy - sigma * predicted - clean).square().mean((1, 2, 3))
             weight = torch.full_like(error, recipe.noise_diffusion_weight)
@@ -403,7 +410,9 @@ def sample(
     timesteps = torch.arange(1000, 0, -1000 / steps).round().long() - 1
     x = torch.randn((count, 8, 16, 16), generator=generator).to(memory_format=torch.channels_last)
     for index, timestep in enumerate(timesteps):
-        predicted = predict(networks, x, timestep.expand(count), told).float()
+        predicted = predict(
+            networks.unet, networks.identity_net, x, timestep.expand(count), told, networks.edge_net
+        ).float()
         clean = alpha[timestep] * x - sigma[timestep] * predicted
         noise = sigma[timestep] * x + alpha[timestep] * predicted
         if index + 1 == steps:

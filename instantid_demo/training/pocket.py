@@ -186,7 +186,8 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
     tokenizer.save_pretrained(out / "tokenizer")
     tokenizer.save_pretrained(out / "tokenizer_2")
     EulerDiscreteScheduler(**SCHEDULER).save_pretrained(out / "scheduler")
-    save_file({k: v.half().contiguous() for k, v in adapter_state(networks).items()}, out / "image_adapter.safetensors")
+    adapter = adapter_state(networks.resampler, networks.unet)
+    save_file({key: value.half().contiguous() for key, value in adapter.items()}, out / "image_adapter.safetensors")
     np.save(out / "face_centre.npy", centre.astype(np.float32))
     index = {
         "_class_name": "StableDiffusionXLPipeline",
@@ -209,12 +210,10 @@ def save_edge_net(net: ControlNetModel, out: Path) -> None:
     half.half().save_pretrained(out / "control-canny")
 
 
-def adapter_state(networks: Networks) -> dict[str, Tensor]:
+def adapter_state(resampler: nn.Module, unet: UNet2DConditionModel) -> dict[str, Tensor]:
     """Resampler and adapter in InstantID's own key layout (`ip-adapter.bin`): `image_proj.*` and `ip_adapter.N.*`."""
-    state = {
-        f"image_proj.{_public_name(key)}": value for key, value in _joined(networks.resampler.state_dict()).items()
-    }
-    for index, processor in enumerate(networks.unet.attn_processors.values()):
+    state = {f"image_proj.{_public_name(key)}": value for key, value in _joined(resampler.state_dict()).items()}
+    for index, processor in enumerate(unet.attn_processors.values()):
         if isinstance(processor, IPAdapterAttnProcessor2_0):
             state[f"ip_adapter.{index}.to_k_ip.weight"] = processor.to_k_ip[0].weight
             state[f"ip_adapter.{index}.to_v_ip.weight"] = processor.to_v_ip[0].weight

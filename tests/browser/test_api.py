@@ -61,7 +61,8 @@ def test_several_photos_and_edges(client: Any, portraits: list[Path]) -> None:
         photo=one, more_photos=[other], canny=scene, settings={"controls": controls}, seed=1, api_name="/generate"
     )
     assert any("someone else" in note for note in report["notes"])
-    assert "canny" in json.dumps(client.predict(picture=handle_file(files[0]), api_name="/verify")["settings"])
+    with Image.open(files[0]) as made:
+        assert '"control":[{"kind":"canny","strength":1.0,"end":0.9}]' in made.info["parameters"]
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_full_size_sdxl_has_the_published_layout_and_gradients_everywhere():
 def dry_run_state(model: AdapterModel) -> dict[str, tuple[int, ...]]:
     from instantid_demo.training.pocket import adapter_state
 
-    return {key: tuple(value.shape) for key, value in adapter_state(model).items()}
+    return {key: tuple(value.shape) for key, value in adapter_state(model.resampler, model.unet).items()}
 
 
 def test_words_and_identity_are_left_out_in_their_shares():

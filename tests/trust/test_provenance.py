@@ -164,9 +164,10 @@ def test_other_tools_settings_are_read_too() -> None:
         "InstantID: " + "[" * 50_000,
         'InstantID: {"face": ["/etc/passwd"], "init": "/etc/passwd", "steps": 1e99, "nonsense": 1}',
         'InstantID: {"person": [{"face": "/etc/passwd", "region": {"x0": 0, "y0": 0, "x1": 1, "y1": 1}}]}',
+        'InstantID: {"control": [{"kind": "canny", "image": "/etc/passwd"}]}',
         "x" * 10_000_000,
     ],
-    ids=["empty", "damaged", "deep", "paths", "person", "huge"],
+    ids=["empty", "damaged", "deep", "paths", "person", "control", "huge"],
 )
 def test_hostile_settings_give_nothing(text: str) -> None:
     assert metadata.parse(text) == {}
