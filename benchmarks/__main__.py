@@ -67,10 +67,15 @@ def main() -> int:
         budget=arguments.budget or (42.0 if tiny else 1.0),
         most=arguments.rounds,
         cache=cache,
-        say=lambda said: print(said, end="   \r", file=sys.stderr, flush=True) if sys.stderr.isatty() else None,
+        say=say if sys.stderr.isatty() or not tiny else lambda said: None,
     )
     print(json.dumps(report, indent=1) if arguments.json else synthetic.table(report))
     return 0
+
+
+def say(said: str) -> None:
+    """One line of progress beside the report."""
+    print(said, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One run of one mode, stage by stage, through the product's own pipeline."""
 
+import gc
 import io
 import statistics
 import time
@@ -14,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.models import FACE, Size
+from benchmarks.models import FACE, Size, build
 from benchmarks.modes import Mode
 from benchmarks.original import original
+from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.guidance import guided
 from instantid_demo.method import prompts, savings
 from instantid_demo.method.conditioning import IdentityCondition
@@ -80,11 +82,54 @@ def projected(seconds: Sequence[float], rows: Sequence[int], planned: Sequence[i
     return total
 
 
-def run(pipe: Any, size: Size, mode: Mode, measured: int, backend: Any = None) -> Run:
+@dataclass
+class Ends:
+    """What comes before and after denoising, measured by itself where all networks do not fit in memory together."""
+
+    text: dict[str, Tensor]
+    """Text embeddings."""
+    stages: dict[str, float]
+    """Wall-clock seconds of text, decode and save."""
+    cpu_seconds: float
+    peak_gb: float
+
+
+def ends_alone(size: Size, dtype: torch.dtype) -> Ends:
+    """Text encoders and VAE, one after the other, each in memory alone."""
+    peak = Peak()
+    with torch.no_grad():
+        pipe = build(size, dtype, ["text"])
+        prompts.encode(pipe, PROMPT, NEGATIVE)  # libraries prepare at their first call
+        cpu, begin = time.process_time(), time.perf_counter()
+        text = prompts.encode(pipe, PROMPT, NEGATIVE)
+        texts, cpu_texts = time.perf_counter() - begin, time.process_time() - cpu
+        del pipe
+        gc.collect()
+        pipe = build(size, dtype, ["vae"])
+        latents = torch.randn(4, size.side // 8, size.side // 8, generator=torch.Generator().manual_seed(3))
+        cpu, begin = time.process_time(), time.perf_counter()
+        picture = decode(pipe, latents.to(dtype))
+        decoded = time.perf_counter()
+        picture.save(io.BytesIO(), "PNG")
+        saved = time.perf_counter()
+    stages = {"text": texts, "decode": decoded - begin, "save": saved - decoded}
+    return Ends(text, stages, cpu_texts + time.process_time() - cpu, peak.read())
+
+
+def run(
+    pipe: Any, size: Size, mode: Mode, measured: int, backend: OpenVino | None = None, alone: Ends | None = None
+) -> Run:
     """Measures `mode` over `measured` steps and projects it to all its steps.
 
     Text, tokens, decoding and saving are measured whole. Which networks run in which step follows from `Mode.plan`.
-    `backend`: an `OpenVino`, for modes that use it.
+
+    Args:
+        pipe: of `build`.
+        size: what it was built for.
+        mode: what is measured.
+        measured: steps to run.
+        backend: for modes that use it.
+        alone: text, decoding and saving if they were measured before; `pipe` then needs its `nets` alone.
     """
     steps = mode.steps or size.steps
     measured = min(measured, steps)
@@ -109,13 +154,14 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int, backend: Any = None) -
             stack.enter_context(original(pipe))
         peak = Peak()
         cpu = time.process_time()
-        text = prompts.encode(pipe, PROMPT, NEGATIVE)
+        text = prompts.encode(pipe, PROMPT, NEGATIVE) if alone is None else alone.text
         begin = time.perf_counter()
         conditioned = pipe.conditioned([_person(size, pipe.unet.dtype)], identity_scale=mode.strength, every=mode.every)
         stack.enter_context(conditioned)
         if mode.savings is not None:
             stack.enter_context(savings.applied(pipe, mode.savings))
         if mode.backend == "openvino":
+            assert backend is not None
             stack.enter_context(backend.applied(pipe))
         window = guided(
             pipe.unet,
@@ -137,11 +183,12 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int, backend: Any = None) -
             output_type="latent",
             callback_on_step_end=on_step,
         ).images
-        decoding = time.perf_counter()
-        picture = decode(pipe, latents[0])
-        saving = time.perf_counter()
-        picture.save(io.BytesIO(), "PNG")
-        end = time.perf_counter()
+        decoding = saving = end = time.perf_counter()
+        if alone is None:
+            picture = decode(pipe, latents[0])
+            saving = time.perf_counter()
+            picture.save(io.BytesIO(), "PNG")
+            end = time.perf_counter()
         cpu = time.process_time() - cpu
 
     planned, tried = (list(zip(*mode.plan(count), strict=True)) for count in (steps, measured))
@@ -161,9 +208,13 @@ def run(pipe: Any, size: Size, mode: Mode, measured: int, backend: Any = None) -
         "decode": saving - decoding,
         "save": end - saving,
     }
+    if alone is not None:
+        stages |= alone.stages
+        cpu += alone.cpu_seconds
     cpu_nets = sum(projected(net.cpu, tried[i], planned[i]) for i, net in enumerate(nets.values()))
     cpu_once = cpu - sum(sum(entry.cpu) for entry in nets.values())
-    return Run(stages, cpu_once + cpu_nets, peak.read(), latents.float())
+    highest = max(peak.read(), alone.peak_gb if alone else 0.0)
+    return Run(stages, cpu_once + cpu_nets, highest, latents.float())
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """Networks of SDXL's shape with random weights, in any width: speed does not depend on what the weights say."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
@@ -16,6 +19,8 @@ from instantid_demo.training.pocket import _joined, _public_name
 
 FACE = 512
 TOKENS = 16
+SHARE_OF_NETS = 0.83
+"""Of SDXL's weights are in UNet, IdentityNet and image adapter."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +58,50 @@ SIZES = {
 }
 
 
-def build(size: Size, dtype: torch.dtype = torch.float32, seed: int = 0) -> SDXLTextToImage:
-    """The product's own text-to-image pipeline on random networks; the same weights for the same seed."""
-    torch.manual_seed(seed)
+Part = Literal["text", "nets", "vae"]
+PARTS: tuple[Part, ...] = ("text", "nets", "vae")
+
+
+def build(size: Size, dtype: torch.dtype = torch.float32, parts: Sequence[Part] = PARTS) -> SDXLTextToImage:
+    """The product's own text-to-image pipeline on random networks, the same weights at every call.
+
+    Args:
+        size: how large.
+        dtype: of all weights.
+        parts: what is really there; the others are shapes without memory, and cannot run.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "assets" / "pocket" / "tokenizer")
     torch.set_default_dtype(dtype)
     try:
-        parts = _parts(size)
+        networks: dict[str, torch.nn.Module] = {}
+        for part, make in (("text", partial(_text, tokenizer=tokenizer)), ("nets", _nets), ("vae", _vae)):
+            torch.manual_seed(0)
+            with nullcontext() if part in parts else torch.device("meta"):
+                networks |= make(size)
+        if "nets" in parts:
+            load_image_adapter(networks["unet"], _adapter(networks["unet"], size))
     finally:
         torch.set_default_dtype(torch.float32)
-    pipe = SDXLTextToImage(**parts, add_watermarker=False)
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+    )
+    for network in networks.values():
+        network.to(dtype).eval().requires_grad_(False)
+    pipe = SDXLTextToImage(
+        **networks, tokenizer=tokenizer, tokenizer_2=tokenizer, scheduler=scheduler, add_watermarker=False
+    )
     pipe.set_progress_bar_config(disable=True)
-    for part in parts.values():
-        if isinstance(part, torch.nn.Module):
-            part.to(dtype).eval().requires_grad_(False)
     return pipe
 
 
-def _parts(size: Size) -> dict[str, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(ROOT / "assets" / "pocket" / "tokenizer")
+def weights_of(size: Size) -> int:
+    """How many weights all networks of this size have, but for the image adapter's."""
+    pipe = build(size, parts=())
+    networks = (pipe.text_encoder, pipe.text_encoder_2, pipe.unet, pipe.controlnets[0], pipe.vae)
+    return sum(weight.numel() for network in networks for weight in network.parameters())
+
+
+def _nets(size: Size) -> dict[str, torch.nn.Module]:
     unet = UNet2DConditionModel(
         sample_size=size.side // 8,
         block_out_channels=size.channels,
@@ -89,7 +120,10 @@ def _parts(size: Size) -> dict[str, Any]:
     identity_net = IdentityNet.from_unet(unet)
     for zero in (identity_net.controlnet_mid_block, *identity_net.controlnet_down_blocks):
         torch.nn.init.normal_(zero.weight, std=0.02)  # zeros as in a fresh ControlNet would hide what it does
-    load_image_adapter(unet, _adapter(unet, size))
+    return {"unet": unet, "controlnet": identity_net}
+
+
+def _text(size: Size, tokenizer: Any) -> dict[str, torch.nn.Module]:
     encoders = []
     for kind, width, layers, act in (
         (CLIPTextModel, size.texts[0], size.layers[0], "quick_gelu"),
@@ -106,6 +140,10 @@ def _parts(size: Size) -> dict[str, Any]:
             eos_token_id=tokenizer.eos_token_id,
         )
         encoders.append(kind(config))
+    return {"text_encoder": encoders[0], "text_encoder_2": encoders[1]}
+
+
+def _vae(size: Size) -> dict[str, torch.nn.Module]:
     vae = AutoencoderKL(
         block_out_channels=size.vae,
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -116,19 +154,7 @@ def _parts(size: Size) -> dict[str, Any]:
         scaling_factor=0.13025,
         sample_size=size.side,
     )
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
-    )
-    return {
-        "vae": vae,
-        "text_encoder": encoders[0],
-        "text_encoder_2": encoders[1],
-        "tokenizer": tokenizer,
-        "tokenizer_2": tokenizer,
-        "unet": unet,
-        "controlnet": identity_net,
-        "scheduler": scheduler,
-    }
+    return {"vae": vae}
 
 
 def _adapter(unet: UNet2DConditionModel, size: Size) -> dict[str, dict[str, torch.Tensor]]:

@@ -65,11 +65,14 @@ MODES = [
 ]
 OPENVINO = [
     Mode("openvino", True, "UNet and IdentityNet on OpenVINO, float32", backend="openvino"),
-    Mode("openvino-bf16", False, "the same computing in bfloat16", backend="openvino", precision="bf16"),
+    Mode(
+        "openvino-bf16", False, "the same computing in bfloat16", torch.bfloat16, backend="openvino", precision="bf16"
+    ),
     Mode(
         "few-step-openvino-bf16",
         False,
         "4 steps without guidance, OpenVINO in bfloat16",
+        torch.bfloat16,
         backend="openvino",
         precision="bf16",
         guidance=1.0,

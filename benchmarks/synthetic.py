@@ -1,19 +1,88 @@
 """All modes on random networks of one size: interleaved rounds, medians, ratios to the reference."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import psutil
 import torch
 
-from benchmarks.measure import Run, difference, run
-from benchmarks.models import Size, build
+from benchmarks.measure import Ends, Run, difference, ends_alone, run
+from benchmarks.models import PARTS, SHARE_OF_NETS, Size, build, weights_of
 from benchmarks.modes import Mode
 from instantid_demo.backends.openvino import OpenVino
+from instantid_demo.settings import ROOT
 
 WARM_UP = ("reference", "exact", "bf16", "openvino", "openvino-bf16")
+GENEROUS = 1.25
+"""Times the weights' own size: what a run needs for activations."""
+
+
+class Bench:
+    """Runs modes on random networks: all of them in memory, or, where they do not fit, one kind of number at a time.
+
+    Then text encoders and VAE are measured by themselves if UNet and IdentityNet leave them no room.
+    """
+
+    def __init__(self, size: Size, modes: Sequence[Mode], cache: Path, say: Callable[[str], None]) -> None:
+        """`cache` holds OpenVINO's networks."""
+        self.size, self.say = size, say
+        self.weights = weights_of(size)
+        self.memory = psutil.virtual_memory().available
+        self.together = sum(self._needed(mode) for mode in modes) < self.memory
+        self.backends = {mode.precision: OpenVino(cache, mode.precision) for mode in modes if mode.backend != "torch"}
+        self.load_seconds: dict[str, float] = {}
+        self._pipes: dict[torch.dtype, Any] = {}
+        self._ends: dict[torch.dtype, Ends] = {}
+        self._warm: set[str] = set()
+
+    def fits(self, mode: Mode) -> bool:
+        """Whether this machine's memory is enough for a mode."""
+        return self._needed(mode, "nets") < self.memory
+
+    def run(self, mode: Mode) -> Run:
+        """Measures a mode once; its networks are built first where they are not in memory."""
+        pipe = self._pipe(mode)
+        backend, ends = self.backends.get(mode.precision), self._ends.get(mode.dtype)
+        # A network's first conversion is no measurement; large networks' other first calls weigh little.
+        if mode.name in WARM_UP and mode.name not in self._warm and (self.together or mode.backend != "torch"):
+            self.say(f"warming up: {mode.name}")
+            run(pipe, self.size, mode, 1, backend, ends)
+            self._warm.add(mode.name)
+        return run(pipe, self.size, mode, mode.measured, backend, ends)
+
+    def _needed(self, mode: Mode, parts: Literal["all", "nets"] = "all") -> float:
+        """Bytes of memory, about."""
+        share = 1.0 if parts == "all" else SHARE_OF_NETS
+        width = mode.dtype.itemsize
+        converted = 0 if mode.backend == "torch" else SHARE_OF_NETS * (2 if mode.precision == "bf16" else 4)
+        return self.weights * (share * width + converted) * GENEROUS
+
+    def _pipe(self, mode: Mode) -> Any:
+        if mode.dtype in self._pipes:
+            return self._pipes[mode.dtype]
+        if not self.together:
+            self._pipes.clear()
+            gc.collect()
+        name = str(mode.dtype).removeprefix("torch.")
+        self.say(f"building the networks in {name}")
+        parts = PARTS
+        if not self.together and self._needed(mode) > self.memory:
+            self._ends[mode.dtype] = ends_alone(self.size, mode.dtype)
+            gc.collect()
+            parts = ("nets",)
+        start = time.perf_counter()
+        self._pipes[mode.dtype] = build(self.size, mode.dtype, parts)
+        self.load_seconds[name] = round(time.perf_counter() - start, 3)
+        return self._pipes[mode.dtype]
+
+    @property
+    def apart(self) -> list[str]:
+        """Kinds of numbers whose text encoders and VAE were measured by themselves."""
+        return [str(dtype).removeprefix("torch.") for dtype in self._ends]
 
 
 def compare(
@@ -27,34 +96,29 @@ def compare(
 ) -> dict[str, Any]:
     """Measures every mode in rounds until `budget` seconds are over: at least one, at most `most`.
 
-    Where the machine is so busy that not even one fits, approximate modes are left out and named as skipped.
+    Where the machine is so busy that not even one fits, approximate modes are left out and named as skipped, and so
+    are modes that its memory cannot hold.
 
     A mode runs once in a round, so that a busy moment of the machine hits all modes alike. A step of each kind is run
-    before, so that no mode pays for what the libraries prepare at their first call. `cache` holds OpenVINO's networks.
+    before, so that no mode pays for what the libraries prepare at their first call. Networks that do not fit in memory
+    together go through one round, one kind of number after the other.
     """
     started = time.perf_counter()
-    pipes: dict[torch.dtype, Any] = {}
-    built = {}
-    for dtype in dict.fromkeys(mode.dtype for mode in modes):
-        start = time.perf_counter()
-        pipes[dtype] = build(size, dtype)
-        built[str(dtype).removeprefix("torch.")] = round(time.perf_counter() - start, 3)
-    backends = {mode.precision: OpenVino(cache, mode.precision) for mode in modes if mode.backend == "openvino"}
-    for mode in modes:
-        if mode.name in WARM_UP:
-            say(f"warming up: {mode.name}")
-            run(pipes[mode.dtype], size, mode, 1, backends.get(mode.precision))
+    bench = Bench(size, modes, cache, say)
+    if not bench.together:
+        modes = sorted(modes, key=lambda mode: mode.dtype.itemsize, reverse=True)
     rounds: list[dict[str, Run]] = []
-    for number in range(most):
+    for number in range(most if bench.together else 1):
         begin = time.perf_counter()
         rounds.append({})
         for mode in modes:
             if number and mode.name not in rounds[0]:
                 continue
-            if not number and not mode.exact and time.perf_counter() - started > budget:
+            late = bench.together and time.perf_counter() - started > budget
+            if not bench.fits(mode) or (not number and not mode.exact and late):
                 continue
-            say(f"round {number + 1}: {mode.name}")
-            rounds[-1][mode.name] = run(pipes[mode.dtype], size, mode, mode.measured, backends.get(mode.precision))
+            made = rounds[-1][mode.name] = bench.run(mode)
+            say(f"{mode.name}: {made.total:.1f} s, at most {made.peak_gb:.1f} GB")
         took = time.perf_counter() - begin
         if time.perf_counter() - started + took > budget:
             break
@@ -65,13 +129,28 @@ def compare(
         "steps": size.steps,
         "rounds": len(rounds),
         "threads": torch.get_num_threads(),
-        "build_seconds": built,
+        "load_seconds": bench.load_seconds,
+        "face_analysis_seconds": _face_analysis(),
+        "measured_apart": bench.apart,
         "skipped": [mode.name for mode in modes if mode not in done],
-        "modes": [_entry(mode, rounds) for mode in done],
+        "modes": [_entry(mode, rounds, size.steps) for mode in done],
     }
 
 
-def _entry(mode: Mode, rounds: list[dict[str, Run]]) -> dict[str, Any]:
+def _face_analysis() -> float:
+    """Seconds to find and describe the face in an example photo: the same in every mode, and in none of the totals."""
+    from instantid_demo.faces.offline import OfflineAnalyser
+    from instantid_demo.faces.photo import open_photo
+
+    analyser = OfflineAnalyser()
+    photo = open_photo(ROOT / "assets" / "examples" / "woman.jpg")
+    analyser.detect(photo)
+    begin = time.perf_counter()
+    analyser.detect(photo)
+    return round(time.perf_counter() - begin, 3)
+
+
+def _entry(mode: Mode, rounds: list[dict[str, Run]], steps: int) -> dict[str, Any]:
     base = mode.compared_with if mode.savings is not None else mode.name
     runs, references = [found[mode.name] for found in rounds], [found[base] for found in rounds]
     totals = [one.total for one in runs]
@@ -85,6 +164,10 @@ def _entry(mode: Mode, rounds: list[dict[str, Run]]) -> dict[str, Any]:
         "exact": mode.exact,
         "steps_measured": mode.measured,
         "steps": mode.steps,
+        "per_step": {
+            name: round(statistics.median(r.stages[name] for r in runs) / (mode.steps or steps), 4)
+            for name in ("identity_net", "unet")
+        },
         "stages": {name: round(statistics.median(r.stages[name] for r in runs), 4) for name in runs[0].stages},
         "total_seconds": round(total, 3),
         "total_min": round(min(totals), 3),
@@ -117,7 +200,9 @@ def table(report: dict[str, Any]) -> str:
             f"| {mode['peak_memory_gb']:.2f} | {mode['max_difference']:.1e} |"
         )
     if report["skipped"]:
-        lines += ["", f"Too busy a machine to measure: {', '.join(report['skipped'])}. Give --budget more seconds."]
+        lines += ["", f"Too busy or too small a machine for: {', '.join(report['skipped'])} (see --budget)."]
+    if report["measured_apart"]:
+        lines += ["", f"Text encoders and VAE measured by themselves: {', '.join(report['measured_apart'])}."]
     lines += ["", "~ approximate: another picture than the reference's. Ratios are to the original's schedule."]
     return "\n".join(lines)
 

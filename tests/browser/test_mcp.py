@@ -4,6 +4,7 @@ import ast
 import asyncio
 import base64
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def asked(address: str, *calls: tuple[str, dict[str, Any]]) -> tuple[dict[str, A
                 answers.append("\n".join(texts))
             return tools, answers
 
-    return asyncio.run(talk())
+    # In a thread of its own: Playwright's loop runs in this one.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(talk())).result()
 
 
 def sent(file: Path) -> str:
