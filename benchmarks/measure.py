@@ -3,9 +3,10 @@
 import gc
 import io
 import statistics
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ def run(
             ("identity_net", pipe.controlnets[0]),
             ("unet", pipe.unet),
         ):
-            stack.enter_context(_hooked(module, calls[name]))
+            if module is not None:
+                stack.enter_context(_hooked(module, calls[name]))
         if mode.savings is None:
             stack.enter_context(original(pipe))
         peak = Peak()
@@ -185,7 +187,7 @@ def run(
         ).images
         decoding = saving = end = time.perf_counter()
         if alone is None:
-            picture = decode(pipe, latents[0])
+            picture = decode(pipe, latents[0], backend if mode.backend == "openvino" else None)
             saving = time.perf_counter()
             picture.save(io.BytesIO(), "PNG")
             end = time.perf_counter()
@@ -242,19 +244,33 @@ def _keypoints(size: Size) -> Image.Image:
 
 
 class Peak:
-    """The most memory that the process held since this object was made, in GB; Linux resets its mark, others cannot."""
+    """The most memory that the process itself held since this object was made, in GB.
 
-    _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    On Linux without the files that are mapped into it, which the system takes back at need: looked at every 20 ms.
+    Elsewhere everything since the process began.
+    """
+
+    _STATUS, _PAUSE = Path("/proc/self/status"), 0.02
+    _OWN = ("RssAnon:", "RssShmem:")
 
     def __init__(self) -> None:
-        with suppress(OSError):
-            self._RESET.write_text("5")
+        self._most, self._ended = 0, threading.Event()
+        if self._STATUS.is_file():
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            lines = self._STATUS.read_text().splitlines()
+            now = sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(self._OWN))
+            self._most = max(self._most, now)
+            if self._ended.wait(self._PAUSE):
+                return
 
     def read(self) -> float:
-        """Gigabytes of resident memory at its highest."""
+        """Gigabytes at their highest; ends the watch."""
+        self._ended.set()
         if self._STATUS.is_file():
-            line = next(line for line in self._STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-            return int(line.split()[1]) * 1024 / GIGABYTE
+            return self._most / GIGABYTE
         import resource
         import sys
 

@@ -1,9 +1,8 @@
 """Networks of SDXL's shape with random weights, in any width: speed does not depend on what the weights say."""
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -68,16 +67,15 @@ def build(size: Size, dtype: torch.dtype = torch.float32, parts: Sequence[Part] 
     Args:
         size: how large.
         dtype: of all weights.
-        parts: what is really there; the others are shapes without memory, and cannot run.
+        parts: what is there; the others are None, and the pipeline can only do what needs them not.
     """
-    tokenizer = AutoTokenizer.from_pretrained(ROOT / "assets" / "pocket" / "tokenizer")
+    tokenizer = _tokenizer()
+    networks: dict[str, Any] = dict.fromkeys(("text_encoder", "text_encoder_2", "unet", "controlnet", "vae"))
     torch.set_default_dtype(dtype)
     try:
-        networks: dict[str, torch.nn.Module] = {}
-        for part, make in (("text", partial(_text, tokenizer=tokenizer)), ("nets", _nets), ("vae", _vae)):
+        for part in parts:
             torch.manual_seed(0)
-            with nullcontext() if part in parts else torch.device("meta"):
-                networks |= make(size)
+            networks |= _MAKE[part](size)
         if "nets" in parts:
             load_image_adapter(networks["unet"], _adapter(networks["unet"], size))
     finally:
@@ -86,7 +84,8 @@ def build(size: Size, dtype: torch.dtype = torch.float32, parts: Sequence[Part] 
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
     )
     for network in networks.values():
-        network.to(dtype).eval().requires_grad_(False)
+        if network is not None:
+            network.to(dtype).eval().requires_grad_(False)
     pipe = SDXLTextToImage(
         **networks, tokenizer=tokenizer, tokenizer_2=tokenizer, scheduler=scheduler, add_watermarker=False
     )
@@ -96,8 +95,8 @@ def build(size: Size, dtype: torch.dtype = torch.float32, parts: Sequence[Part] 
 
 def weights_of(size: Size) -> int:
     """How many weights all networks of this size have, but for the image adapter's."""
-    pipe = build(size, parts=())
-    networks = (pipe.text_encoder, pipe.text_encoder_2, pipe.unet, pipe.controlnets[0], pipe.vae)
+    with torch.device("meta"):
+        networks = [network for part in PARTS for network in _MAKE[part](size).values()]
     return sum(weight.numel() for network in networks for weight in network.parameters())
 
 
@@ -123,8 +122,13 @@ def _nets(size: Size) -> dict[str, torch.nn.Module]:
     return {"unet": unet, "controlnet": identity_net}
 
 
-def _text(size: Size, tokenizer: Any) -> dict[str, torch.nn.Module]:
-    encoders = []
+@cache
+def _tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(ROOT / "assets" / "pocket" / "tokenizer")
+
+
+def _text(size: Size) -> dict[str, torch.nn.Module]:
+    encoders, tokenizer = [], _tokenizer()
     for kind, width, layers, act in (
         (CLIPTextModel, size.texts[0], size.layers[0], "quick_gelu"),
         (CLIPTextModelWithProjection, size.texts[1], size.layers[1], "gelu"),
@@ -155,6 +159,9 @@ def _vae(size: Size) -> dict[str, torch.nn.Module]:
         sample_size=size.side,
     )
     return {"vae": vae}
+
+
+_MAKE: dict[Part, Callable[[Size], dict[str, torch.nn.Module]]] = {"text": _text, "nets": _nets, "vae": _vae}
 
 
 def _adapter(unet: UNet2DConditionModel, size: Size) -> dict[str, dict[str, torch.Tensor]]:

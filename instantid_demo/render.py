@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from instantid_demo import schedulers
+from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.guidance import guided
 from instantid_demo.jobs import Job
 from instantid_demo.loaded import Loaded
@@ -84,7 +85,7 @@ def render(loaded: Loaded, prepared: Prepared, job: Job, emit: Emit) -> list[Ima
         for latents in denoise(loaded, pipe, prepared, seeds, watch):
             job.check()
             emit(Progress(stage="decoding", done=len(pictures), total=len(prepared.seeds)))
-            pictures.append(decode(pipe, latents))
+            pictures.append(decode(pipe, latents, loaded.backend))
     return pictures
 
 
@@ -166,8 +167,12 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
 
 
 @torch.no_grad()
-def decode(pipe: Any, latents: Tensor) -> Image.Image:
-    """Latents `(c, h, w)` to a picture."""
+def decode(pipe: Any, latents: Tensor, backend: OpenVino | None = None) -> Image.Image:
+    """Latents `(c, h, w)` to a picture; by the backend where there is one.
+
+    Raises:
+        BackendError: the backend failed.
+    """
     vae, config = pipe.vae, pipe.vae.config
     # SDXL's own VAE overflows in float16 and says so in its config.
     upcast = vae.dtype == torch.float16 and config.get("force_upcast", False)
@@ -179,7 +184,7 @@ def decode(pipe: Any, latents: Tensor) -> Image.Image:
         if mean is not None and std is not None:
             shape = (1, -1, 1, 1)
             values = values * values.new_tensor(std).view(shape) + values.new_tensor(mean).view(shape)
-        decoded = vae.decode(values, return_dict=False)[0]
+        decoded = vae.decode(values, return_dict=False)[0] if backend is None else backend.decode(vae, values)
     finally:
         if upcast:
             vae.to(torch.float16)

@@ -1,7 +1,6 @@
 """Which backend computes on a processor: OpenVINO where it is installed and pays, PyTorch otherwise."""
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +8,6 @@ import torch
 from instantid_demo.backends import openvino
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
-
-WORTHWHILE = 100_000_000
-"""Weights below which PyTorch needs less time than OpenVINO needs to read its networks."""
 
 
 def choose(settings: Settings, pipe: Any) -> openvino.OpenVino | None:
@@ -27,20 +23,21 @@ def choose(settings: Settings, pipe: Any) -> openvino.OpenVino | None:
         raise RequestError("OpenVINO is not installed: run `pip install openvino`, or set INSTANTID_BACKEND=torch.")
     if settings.backend == "torch" or device != "cpu" or not openvino.available():
         return None
-    folder = settings.home / "openvino"
-    if settings.backend == "auto" and not _pays(pipe, folder):
-        return None
-    return openvino.OpenVino(folder, "bf16" if pipe.unet.dtype == torch.bfloat16 else "f32")
+    backend = openvino.OpenVino(settings.home / "openvino", "bf16" if pipe.unet.dtype == torch.bfloat16 else "f32")
+    return backend if settings.backend == "openvino" or _pays(pipe, backend) else None
 
 
-def _pays(pipe: Any, folder: Path) -> bool:
+def _pays(pipe: Any, backend: openvino.OpenVino) -> bool:
     """Whether the networks are large enough to be worth it, and memory and disk can take them once more."""
     import psutil
 
-    nets = (pipe.unet, *pipe.controlnets)
-    sizes = [sum(weight.numel() for weight in net.parameters()) for net in nets]
+    sizes = [sum(weight.numel() for weight in net.parameters()) for net in (pipe.unet, *pipe.controlnets)]
+    # OpenVINO's copies take the place of PyTorch's in memory, and the one being converted is there once more.
+    if sum(sizes) < openvino.LARGE or psutil.virtual_memory().available < 3 * max(sizes):
+        return False
+    folder = backend.cache
     while not folder.exists():
         folder = folder.parent
-    on_disk, in_memory = shutil.disk_usage(folder).free, psutil.virtual_memory().available
-    # On the disk lie all of them; while one is converted it is in memory in float32 once more.
-    return sum(sizes) > WORTHWHILE and on_disk > 5 * sum(sizes) and in_memory > 5 * max(sizes)
+    # On the disk lie PyTorch's and OpenVINO's copies of all, and for a while one in float32.
+    needed = 2 * pipe.unet.dtype.itemsize * sum(sizes) + 4 * max(sizes)
+    return backend.ready(pipe) or shutil.disk_usage(folder).free > needed

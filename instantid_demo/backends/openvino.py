@@ -1,11 +1,13 @@
-"""UNet and IdentityNet on OpenVINO: the CPU's fast lane. PyTorch keeps the weights and does what does not fit.
+"""UNet, IdentityNet and VAE on OpenVINO: the CPU's fast lane. PyTorch keeps the weights and does what does not fit.
 
     backend = OpenVino(cache, "f32")
     with pipe.conditioned([...]), savings.applied(pipe), backend.applied(pipe):
-        pipe(...)
+        latents = pipe(..., output_type="latent").images
+    picture = backend.decode(pipe.vae, latents / scale)
 
 A network is converted at its first call and kept on disk, so that it costs its minute once; with active LoRAs it is
-another network. Regions and several people, and guess mode run in PyTorch.
+another network. Regions and several people, and guess mode run in PyTorch. Large networks' own weights then wait on
+the disk: two copies of them would need twice the memory.
 """
 
 import hashlib
@@ -14,17 +16,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import diffusers
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
+from instantid_demo.backends import mapped
 from instantid_demo.method.conditioning import Conditioning
 from instantid_demo.method.identity_net import IdentityNet
 from instantid_demo.method.savings import replaced
 
 Precision = Literal["f32", "bf16"]
+LARGE = 100_000_000
+"""Weights from which a network is large: PyTorch's copy waits on the disk."""
 
 
 def available() -> bool:
@@ -45,6 +52,7 @@ class OpenVino:
         """`cache`: folder of converted networks; `precision`: what they compute in."""
         self.cache, self.precision = cache, precision
         self._compiled: dict[str, Any] = {}
+        self._waiting: WeakSet[nn.Module] = WeakSet()
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[None]:
@@ -57,12 +65,17 @@ class OpenVino:
             yield
             return
         unet, plain = pipe.unet, type(net)
+        for network in (unet, net):
+            self._make_room(network)
         net.__class__ = Compiled
         net.backend = self, fingerprint(net)
-        key = fingerprint(unet)
+        key, before = fingerprint(unet), unet.forward
 
-        def forward(*args: Any, **kwargs: Any) -> tuple[Tensor]:
-            return (self._unet(unet, key, request, *args, **kwargs),)
+        def forward(sample: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor]:
+            # In such sizes the UNet rounds on its way down, which is another graph.
+            if any(side % 2**unet.num_upsamplers for side in sample.shape[-2:]):
+                return before(sample, *args, **kwargs)
+            return (self._unet(unet, key, request, sample, *args, **kwargs),)
 
         try:
             with replaced(unet, forward):
@@ -70,6 +83,17 @@ class OpenVino:
         finally:
             net.__class__ = plain
             del net.backend
+
+    def decode(self, vae: nn.Module, latents: Tensor) -> Tensor:
+        """A picture `(n, 3, h, w)` in -1..1, float32, of unscaled latents; in tiles or small, PyTorch decodes it.
+
+        Raises:
+            BackendError: OpenVINO failed, or the disk is full.
+        """
+        if not isinstance(vae, AutoencoderKL) or vae.use_tiling:
+            return vae.decode(latents, return_dict=False)[0].float()
+        (picture,) = self.run(fingerprint(vae), _Decoder(vae), [latents])
+        return picture
 
     def fits(self, pipe: Any) -> bool:
         """Whether the running request can do without PyTorch's networks: one person everywhere, on a CPU."""
@@ -86,6 +110,16 @@ class OpenVino:
         """Whether the networks of `pipe` have been converted before, so that nobody waits for it now."""
         keys = fingerprint(pipe.unet), fingerprint(pipe.controlnets[0])
         return all(key in self._compiled or self._file(key).is_file() for key in keys)
+
+    def _make_room(self, network: nn.Module) -> None:
+        """Lets a large network's weights wait on the disk."""
+        if network in self._waiting or sum(weight.numel() for weight in network.parameters()) < LARGE:
+            return
+        try:
+            mapped.mapped(network, self.cache / f"{fingerprint(network, loras=False)}.{network.dtype}.weights")
+        except OSError as error:
+            raise BackendError(str(error)) from error
+        self._waiting.add(network)
 
     def _file(self, key: str) -> Path:
         return self.cache / f"{key}-{self.precision}.xml"
@@ -124,7 +158,7 @@ class OpenVino:
         try:
             if key not in self._compiled:
                 example = [torch.from_numpy(np.array(array)) for array in arrays]
-                self._compiled[key] = self._compile(key, network, example)
+                self._compiled[key] = self._compile(key, network, smaller(example))
             outputs = self._compiled[key].infer(arrays, share_inputs=True)
         except (RuntimeError, OSError) as error:
             raise BackendError(str(error)) from error
@@ -136,14 +170,16 @@ class OpenVino:
         file = self._file(key)
         if not file.is_file():
             self.cache.mkdir(parents=True, exist_ok=True)
-            with torch.no_grad(), _in_float32(network):
+            numbers = file.with_name(f"{file.stem}.float32")
+            # Without savings' kernels, which OpenVINO does not know.
+            with torch.no_grad(), mapped.in_float32(network, numbers), _original_forward(network):
                 model = openvino.convert_model(network.eval(), example_input=tuple(example))
-            part = file.with_name(f"{file.stem}.part.xml")
-            # bfloat16 is coarser than float16: nothing is lost, and the file is half as large.
-            openvino.save_model(model, part, compress_to_fp16=self.precision == "bf16")
+                # bfloat16 is coarser than float16: nothing is lost, and the file is half as large.
+                part = file.with_name(f"{file.stem}.part.xml")
+                openvino.save_model(model, part, compress_to_fp16=self.precision == "bf16")
+                del model
             part.with_suffix(".bin").replace(file.with_suffix(".bin"))
             part.replace(file)
-            del model
         settings = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -213,6 +249,17 @@ class _Unet(nn.Module):
             )[0]
 
 
+class _Decoder(nn.Module):
+    """The VAE's decoder as a function of latents."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latents):  # type: ignore[no-untyped-def]
+        return self.vae.decode(latents, return_dict=False)[0]
+
+
 class _Net(nn.Module):
     """IdentityNet's network as a function of tensors alone; the map comes encoded."""
 
@@ -242,40 +289,40 @@ def _original_forward(module: nn.Module) -> Iterator[None]:
             part.forward = forward  # type: ignore[method-assign]
 
 
-@contextmanager
-def _in_float32(network: nn.Module) -> Iterator[None]:
-    """`network` in float32 for its conversion; without savings' kernels, which OpenVINO does not know."""
-    dtype = next(network.parameters()).dtype
-    if dtype != torch.float32:
-        network.float()
-    try:
-        with _original_forward(network):
-            yield
-    finally:
-        if dtype != torch.float32:
-            network.to(dtype)
+def smaller(example: Sequence[Tensor], side: int = 32) -> list[Tensor]:
+    """Inputs with latents of at most `side`, the first of them the latents: tracing keeps all that lies between.
+
+    The converted network takes any size.
+    """
+    whole = example[0].shape[-1]
+    if min(example[0].shape[-2:]) <= side:
+        return list(example)
+    sides = [side * tensor.shape[-1] // whole if tensor.dim() == 4 else 0 for tensor in example]
+    return [F.adaptive_avg_pool2d(tensor, to) if to else tensor for tensor, to in zip(example, sides, strict=True)]
 
 
-def fingerprint(network: nn.Module) -> str:
+def fingerprint(network: nn.Module, *, loras: bool = True) -> str:
     """A name for a network's weights: its config, shape and some values of every weight, and its active LoRAs."""
     import openvino
 
     told = hashlib.sha256(f"{diffusers.__version__} {openvino.__version__} {type(network).__mro__[-2]}".encode())
     config = {name: value for name, value in dict(getattr(network, "config", {})).items() if not name.startswith("_")}
     told.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, weight in _active_weights(network):
+    for name, weight in _active_weights(network, loras):
         told.update(f"{name} {tuple(weight.shape)}".encode())
-        flat = weight.detach().reshape(-1)
-        told.update(flat[:: max(1, len(flat) // 16)].float().numpy().tobytes())
-    return f"{'unet' if isinstance(network, UNet2DConditionModel) else 'identity-net'}-{told.hexdigest()[:20]}"
+        # By index, so that neither the layout of a weight matters nor all of it is read from the disk.
+        places = torch.arange(0, weight.numel(), max(1, weight.numel() // 16))
+        told.update(weight.detach()[torch.unravel_index(places, weight.shape)].float().numpy().tobytes())
+    kind = {UNet2DConditionModel: "unet", AutoencoderKL: "vae"}.get(type(network), "identity-net")
+    return f"{kind}-{told.hexdigest()[:20]}"
 
 
-def _active_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _active_weights(network: nn.Module, loras: bool) -> Iterator[tuple[str, Tensor]]:
     """The weights that count now; those of a LoRA with their scale, and not at all while it is off."""
     for name, weight in network.named_parameters():
         if ".lora_" not in name:
             yield name.replace(".base_layer", ""), weight
-    for name, module in network.named_modules():
+    for name, module in network.named_modules() if loras else ():
         if hasattr(module, "lora_A") and not module.disable_adapters:
             for adapter in module.active_adapters:
                 if adapter in module.lora_A:

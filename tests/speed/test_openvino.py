@@ -1,5 +1,6 @@
 """OpenVINO's networks give PyTorch's numbers, come from disk the second time, and step aside where they must."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ pytest.importorskip("openvino")
 from benchmarks.measure import difference, run
 from benchmarks.models import FACE, SIZES, build
 from benchmarks.modes import MODES, Mode
-from instantid_demo.backends.openvino import OpenVino, fingerprint
+from instantid_demo.backends import openvino as openvino_backend
+from instantid_demo.backends.openvino import OpenVino, fingerprint, smaller
 from instantid_demo.engine import Engine
 from instantid_demo.method.conditioning import IdentityCondition
 from instantid_demo.method.identity_net import IdentityNet
@@ -46,6 +48,20 @@ def test_latents_are_the_originals_with_and_without_guidance(pipe: Any, backend:
         assert difference(converted, original) < 1e-3, options
     assert type(pipe.controlnet) is IdentityNet
     assert "forward" not in pipe.unet.__dict__
+
+
+@pytest.mark.parametrize("side", [96, 320, 72], ids=["larger", "much larger", "odd, so in PyTorch"])
+def test_one_conversion_does_for_all_sizes(pipe: Any, backend: OpenVino, side: int) -> None:
+    size = replace(SIZE, side=side)
+    original = run(pipe, size, MODES[0], 2).latents
+    assert difference(run(pipe, size, Mode("", True, "", backend="openvino"), 2, backend).latents, original) < 1e-3
+    assert len(list(backend.cache.glob("unet-*.xml"))) == 1
+
+
+def test_large_pictures_are_converted_small(tmp_path: Path) -> None:
+    given = [torch.rand(2, 4, 64, 96), torch.rand(2), torch.rand(2, 8, 32, 48), torch.rand(2, 8, 16, 24)]
+    assert [tuple(tensor.shape[2:]) for tensor in smaller(given)] == [(32, 32), (), (16, 16), (8, 8)]
+    assert smaller(given[3:]) == given[3:]
 
 
 def test_converted_networks_come_from_disk(pipe: Any, backend: OpenVino, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +118,25 @@ def test_regions_and_several_people_stay_with_pytorch(pipe: Any, backend: OpenVi
         assert backend.fits(pipe) is fits
         with backend.applied(pipe):
             assert ("forward" in pipe.unet.__dict__) is fits
+
+
+def test_large_networks_wait_on_the_disk_and_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend, "LARGE", 1000)
+    pipe, mode = build(SIZE), Mode("", True, "", backend="openvino")
+    original = run(pipe, SIZE, MODES[0], 2).latents
+    assert difference(run(pipe, SIZE, mode, 2, OpenVino(tmp_path)).latents, original) < 1e-3
+    assert len(list(tmp_path.glob("*.weights"))) == 2
+    assert difference(run(pipe, SIZE, MODES[0], 2).latents, original) < 1e-5
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (16, 12)])
+def test_pictures_are_decoded_the_same_in_any_size(pipe: Any, backend: OpenVino, sides: tuple[int, int]) -> None:
+    latents = torch.randn(1, 4, *sides, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        expected = pipe.vae.decode(latents, return_dict=False)[0]
+        decoded = backend.decode(pipe.vae, latents)
+    assert decoded.shape == (1, 3, 8 * sides[0], 8 * sides[1])
+    assert difference(decoded, expected) < 1e-3
 
 
 def _picture(**settings: Any) -> tuple[np.ndarray, Result]:
