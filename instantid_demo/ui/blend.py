@@ -11,8 +11,8 @@ from instantid_demo.request import GenerationRequest, RequestError, Result
 from instantid_demo.ui import fields, people
 from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
-from instantid_demo.ui.create import CARD
 from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.photos import CARD
 from instantid_demo.ui.showing import Show
 from instantid_demo.ui.words import english, span, word
 

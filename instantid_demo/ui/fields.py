@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 import gradio as gr
 from gradio.components import Component
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from instantid_demo.request import GenerationRequest, RequestError, extra
 from instantid_demo.ui.words import tables, word
@@ -33,10 +33,10 @@ def choices(name: str) -> list[tuple[Any, Any]]:
     return [(word(key) if (key := f"choice.{name}.{value}") in english else str(value), value) for value in values]
 
 
-def bounds(name: str) -> tuple[float | None, float | None]:
+def bounds(name: str, model: type[BaseModel] = GenerationRequest) -> tuple[float | None, float | None]:
     """The least and greatest value of a number, None where it has none."""
     found: dict[str, float] = {}
-    field = GenerationRequest.model_fields[name]
+    field = model.model_fields[name]
     for constraint in field.metadata:
         if isinstance(constraint, annotated_types.Ge):
             found["low"] = constraint.ge  # type: ignore[assignment]
@@ -70,6 +70,14 @@ def component(name: str, **more: Any) -> Component:
     if kind is str:
         return gr.Textbox(**given)
     raise TypeError(f"the field {name} has its own place on the page")
+
+
+def slider(model: type[BaseModel], name: str, **more: Any) -> gr.Slider:
+    """The slider of a number in one of the request's parts, such as a view's yaw."""
+    low, high = bounds(name, model)
+    assert low is not None
+    assert high is not None
+    return gr.Slider(low, high, model.model_fields[name].default, **more)
 
 
 def request_of(values: Mapping[str, Any]) -> GenerationRequest:

@@ -10,8 +10,8 @@ from instantid_demo.request import MAX_PEOPLE, GenerationRequest, Person, Region
 from instantid_demo.ui import fields
 from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
-from instantid_demo.ui.create import named_views, usual_size
 from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.head import named_views, usual_size
 from instantid_demo.ui.placing import region_canvas
 from instantid_demo.ui.showing import Show
 from instantid_demo.ui.words import english, span, tables, word
