@@ -78,6 +78,18 @@ OPENVINO = [
         guidance=1.0,
         steps=4,
     ),
+    Mode(
+        "few-step-openvino-every-2",
+        False,
+        "as before, and IdentityNet in every second step",
+        torch.bfloat16,
+        backend="openvino",
+        precision="bf16",
+        guidance=1.0,
+        steps=4,
+        every=2,
+        measured=3,
+    ),
 ]
 SINGLE = [
     Mode(f"only-{name}", True, f"the saving `{name}` alone", savings=Savings(**{**NO_SAVINGS, name: True}))

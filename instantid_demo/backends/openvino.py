@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import diffusers
 import torch
@@ -52,7 +52,8 @@ class OpenVino:
         """`cache`: folder of converted networks; `precision`: what they compute in."""
         self.cache, self.precision = cache, precision
         self._compiled: dict[str, Any] = {}
-        self._waiting: WeakSet[nn.Module] = WeakSet()
+        self._waiting: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+        """Fingerprints, without LoRAs, of networks that wait on the disk, where nobody changes them."""
 
     @contextmanager
     def applied(self, pipe: Any) -> Iterator[None]:
@@ -68,8 +69,8 @@ class OpenVino:
         for network in (unet, net):
             self._make_room(network)
         net.__class__ = Compiled
-        net.backend = self, fingerprint(net)
-        key, before = fingerprint(unet), unet.forward
+        net.backend = self, self._key(net)
+        key, before = self._key(unet), unet.forward
 
         def forward(sample: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor]:
             # In such sizes the UNet rounds on its way down, which is another graph.
@@ -108,18 +109,25 @@ class OpenVino:
 
     def ready(self, pipe: Any) -> bool:
         """Whether the networks of `pipe` have been converted before, so that nobody waits for it now."""
-        keys = fingerprint(pipe.unet), fingerprint(pipe.controlnets[0])
+        keys = self._key(pipe.unet), self._key(pipe.controlnets[0])
         return all(key in self._compiled or self._file(key).is_file() for key in keys)
 
     def _make_room(self, network: nn.Module) -> None:
         """Lets a large network's weights wait on the disk."""
         if network in self._waiting or sum(weight.numel() for weight in network.parameters()) < LARGE:
             return
+        key = fingerprint(network, loras=False)
         try:
-            mapped.mapped(network, self.cache / f"{fingerprint(network, loras=False)}.{network.dtype}.weights")
+            mapped.mapped(network, self.cache / f"{key}.{str(network.dtype).removeprefix('torch.')}.weights")
         except OSError as error:
             raise BackendError(str(error)) from error
-        self._waiting.add(network)
+        self._waiting[network] = key
+
+    def _key(self, network: nn.Module) -> str:
+        """The network's fingerprint; looking at all weights on the disk again would take seconds."""
+        if network in self._waiting and not any(_active_loras(network)):
+            return self._waiting[network]
+        return fingerprint(network)
 
     def _file(self, key: str) -> Path:
         return self.cache / f"{key}-{self.precision}.xml"
@@ -294,11 +302,17 @@ def smaller(example: Sequence[Tensor], side: int = 32) -> list[Tensor]:
 
     The converted network takes any size.
     """
-    whole = example[0].shape[-1]
-    if min(example[0].shape[-2:]) <= side:
+    height, width = example[0].shape[-2:]
+    if min(height, width) <= side:
         return list(example)
-    sides = [side * tensor.shape[-1] // whole if tensor.dim() == 4 else 0 for tensor in example]
-    return [F.adaptive_avg_pool2d(tensor, to) if to else tensor for tensor, to in zip(example, sides, strict=True)]
+
+    def reduced(tensor: Tensor) -> Tensor:
+        # Tokens have four dimensions as well, but not the latents' shape.
+        if tensor.dim() != 4 or width % tensor.shape[-1] or tensor.shape[-2] * width != tensor.shape[-1] * height:
+            return tensor
+        return F.adaptive_avg_pool2d(tensor, side * tensor.shape[-1] // width)
+
+    return [reduced(tensor) for tensor in example]
 
 
 def fingerprint(network: nn.Module, *, loras: bool = True) -> str:
@@ -308,7 +322,10 @@ def fingerprint(network: nn.Module, *, loras: bool = True) -> str:
     told = hashlib.sha256(f"{diffusers.__version__} {openvino.__version__} {type(network).__mro__[-2]}".encode())
     config = {name: value for name, value in dict(getattr(network, "config", {})).items() if not name.startswith("_")}
     told.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, weight in _active_weights(network, loras):
+    plain = (
+        (name.replace(".base_layer", ""), weight) for name, weight in network.named_parameters() if ".lora_" not in name
+    )
+    for name, weight in (*plain, *(_active_loras(network) if loras else ())):
         told.update(f"{name} {tuple(weight.shape)}".encode())
         # By index, so that neither the layout of a weight matters nor all of it is read from the disk.
         places = torch.arange(0, weight.numel(), max(1, weight.numel() // 16))
@@ -317,12 +334,9 @@ def fingerprint(network: nn.Module, *, loras: bool = True) -> str:
     return f"{kind}-{told.hexdigest()[:20]}"
 
 
-def _active_weights(network: nn.Module, loras: bool) -> Iterator[tuple[str, Tensor]]:
-    """The weights that count now; those of a LoRA with their scale, and not at all while it is off."""
-    for name, weight in network.named_parameters():
-        if ".lora_" not in name:
-            yield name.replace(".base_layer", ""), weight
-    for name, module in network.named_modules() if loras else ():
+def _active_loras(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights of LoRAs that are on, named with their scale."""
+    for name, module in network.named_modules():
         if hasattr(module, "lora_A") and not module.disable_adapters:
             for adapter in module.active_adapters:
                 if adapter in module.lora_A:
