@@ -108,13 +108,18 @@ def ends_alone(size: Size, dtype: torch.dtype) -> Ends:
         gc.collect()
         pipe = build(size, dtype, ["vae"])
         latents = torch.randn(4, size.side // 8, size.side // 8, generator=torch.Generator().manual_seed(3))
-        cpu, begin = time.process_time(), time.perf_counter()
-        picture = decode(pipe, latents.to(dtype))
-        decoded = time.perf_counter()
-        picture.save(io.BytesIO(), "PNG")
-        saved = time.perf_counter()
-    stages = {"text": texts, "decode": decoded - begin, "save": saved - decoded}
+        cpu = time.process_time()
+        stages = {"text": texts, **_finished(pipe, latents.to(dtype))}
     return Ends(text, stages, cpu_texts + time.process_time() - cpu, peak.read())
+
+
+def _finished(pipe: Any, latents: Tensor, backend: OpenVino | None = None) -> dict[str, float]:
+    """Wall-clock seconds of decoding and saving."""
+    begin = time.perf_counter()
+    picture = decode(pipe, latents, backend)
+    decoded = time.perf_counter()
+    picture.save(io.BytesIO(), "PNG")
+    return {"decode": decoded - begin, "save": time.perf_counter() - decoded}
 
 
 def run(
@@ -185,12 +190,8 @@ def run(
             output_type="latent",
             callback_on_step_end=on_step,
         ).images
-        decoding = saving = end = time.perf_counter()
-        if alone is None:
-            picture = decode(pipe, latents[0], backend if mode.backend == "openvino" else None)
-            saving = time.perf_counter()
-            picture.save(io.BytesIO(), "PNG")
-            end = time.perf_counter()
+        uses = backend if mode.backend == "openvino" else None
+        finished = _finished(pipe, latents[0], uses) if alone is None else {}
         cpu = time.process_time() - cpu
 
     planned, tried = (list(zip(*mode.plan(count), strict=True)) for count in (steps, measured))
@@ -207,8 +208,7 @@ def run(
         "prepare": max(0.0, loop - per_step * measured),
         **of_nets,
         "scheduler": per_step * steps,
-        "decode": saving - decoding,
-        "save": end - saving,
+        **finished,
     }
     if alone is not None:
         stages |= alone.stages

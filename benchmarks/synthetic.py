@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import torch
@@ -17,6 +17,8 @@ from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.settings import ROOT
 
 WARM_UP = ("reference", "exact", "bf16", "openvino", "openvino-bf16")
+BYTES = {"f32": 4, "bf16": 2}
+"""Of a weight that OpenVINO converted."""
 GENEROUS = 1.4
 """Times the weights' own size: what a run needs for activations."""
 
@@ -32,7 +34,7 @@ class Bench:
         self.size, self.say = size, say
         self.weights = weights_of(size)
         self.memory = psutil.virtual_memory().available
-        self.together = sum(self._needed(mode) for mode in modes) < self.memory
+        self.together = self._needed(modes) < self.memory
         self.backends = {mode.precision: OpenVino(cache, mode.precision) for mode in modes if mode.backend != "torch"}
         self.load_seconds: dict[str, float] = {}
         self._pipes: dict[torch.dtype, Any] = {}
@@ -41,7 +43,7 @@ class Bench:
 
     def fits(self, mode: Mode) -> bool:
         """Whether this machine's memory is enough for a mode."""
-        return self._needed(mode, "nets") < self.memory
+        return self._needed([mode], SHARE_OF_NETS) < self.memory
 
     def run(self, mode: Mode) -> Run:
         """Measures a mode once; its networks are built first where they are not in memory."""
@@ -54,12 +56,11 @@ class Bench:
             self._warm.add(mode.name)
         return run(pipe, self.size, mode, mode.measured, backend, ends)
 
-    def _needed(self, mode: Mode, parts: Literal["all", "nets"] = "all") -> float:
-        """Bytes of memory, about."""
-        share = 1.0 if parts == "all" else SHARE_OF_NETS
-        width = mode.dtype.itemsize
-        converted = 0 if mode.backend == "torch" else SHARE_OF_NETS * (2 if mode.precision == "bf16" else 4)
-        return self.weights * (share * width + converted) * GENEROUS
+    def _needed(self, modes: Sequence[Mode], share: float = 1.0) -> float:
+        """Bytes of memory, about, to have the networks of all these modes there, or this share of PyTorch's."""
+        widths = sum(dtype.itemsize for dtype in {mode.dtype for mode in modes})
+        converted = {mode.precision for mode in modes if mode.backend != "torch"}
+        return self.weights * GENEROUS * (share * widths + SHARE_OF_NETS * sum(BYTES[kind] for kind in converted))
 
     def _pipe(self, mode: Mode) -> Any:
         if mode.dtype in self._pipes:
@@ -70,7 +71,7 @@ class Bench:
         name = str(mode.dtype).removeprefix("torch.")
         self.say(f"building the networks in {name}")
         parts = PARTS
-        if not self.together and self._needed(mode) > self.memory:
+        if not self.together and self._needed([mode]) > self.memory:
             self._ends[mode.dtype] = ends_alone(self.size, mode.dtype)
             gc.collect()
             parts = ("nets",)

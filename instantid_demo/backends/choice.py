@@ -40,4 +40,4 @@ def _pays(pipe: Any, backend: openvino.OpenVino) -> bool:
         folder = folder.parent
     # On the disk lie PyTorch's and OpenVINO's copies of all, and for a while one in float32.
     needed = 2 * pipe.unet.dtype.itemsize * sum(sizes) + 4 * max(sizes)
-    return backend.ready(pipe) or shutil.disk_usage(folder).free > needed
+    return shutil.disk_usage(folder).free > needed or backend.ready(pipe)

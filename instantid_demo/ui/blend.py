@@ -11,8 +11,8 @@ from instantid_demo.request import GenerationRequest, RequestError, Result
 from instantid_demo.ui import fields, people
 from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
-from instantid_demo.ui.desk import Desk, spoken
-from instantid_demo.ui.photos import CARD
+from instantid_demo.ui.desk import QUIET, Desk, spoken
+from instantid_demo.ui.photos import CARD, photo_input
 from instantid_demo.ui.showing import Show
 from instantid_demo.ui.words import english, span, word
 
@@ -32,15 +32,11 @@ class Blend:
                 with gr.Row(elem_classes="pair"):
                     for end in ENDS:
                         with gr.Column(min_width=140):
-                            self.ends[f"{end}_photo"] = gr.Image(
+                            self.ends[f"{end}_photo"] = photo_input(
                                 label=word(f"blend.{end}"),
-                                type="filepath",
-                                image_mode=None,
-                                sources=["upload", "webcam", "clipboard"],
                                 height=200,
                                 elem_id=f"blend-{end}",
                                 elem_classes="person-photo",
-                                buttons=[],
                             )
                             with gr.Accordion(word("blend.card"), open=False):
                                 self.ends[f"{end}_card"] = gr.File(
@@ -71,9 +67,7 @@ class Blend:
             "consent": self.asking.consent,
             **self.asking.values,
         }
-        running: dict[str, Any] = {
-            "api_visibility": "private",
-            "show_progress": "hidden",
+        running = QUIET | {
             "inputs_kwargs": inputs,
             "outputs": [*self.show.outputs, self.asking.go, self.asking.stop],
         }

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from instantid_demo.settings import Settings
+from instantid_demo.ui.desk import INSTANT
 from instantid_demo.ui.words import word
 
 
@@ -30,10 +31,13 @@ class Consents:
 
     def connect(self, page: gr.Blocks) -> None:
         """Restores the answer when the page opens, and passes a change of one box on to the others."""
-        same = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         count = len(self._boxes)
-        page.load(None, [self._remembered], self._boxes, js=f"(given) => Array({count}).fill(!!given)", **same)
+        page.load(None, [self._remembered], self._boxes, js=f"(given) => Array({count}).fill(!!given)", **INSTANT)
         for box in self._boxes:
             box.input(
-                None, [box], [self._remembered, *self._boxes], js=f"(given) => Array({count + 1}).fill(given)", **same
+                None,
+                [box],
+                [self._remembered, *self._boxes],
+                js=f"(given) => Array({count + 1}).fill(given)",
+                **INSTANT,
             )

@@ -13,7 +13,7 @@ from instantid_demo.request import GenerationRequest, Lora, RequestError, extra
 from instantid_demo.ui import fields
 from instantid_demo.ui.choice import Option, picture_choice
 from instantid_demo.ui.consent import Consents
-from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.desk import INSTANT, QUIET, Desk, spoken
 from instantid_demo.ui.extra_controls import ExtraControls
 from instantid_demo.ui.head import Head, named_views, usual_size
 from instantid_demo.ui.next_steps import NextSteps
@@ -173,24 +173,22 @@ class Create:
         }
 
     def _events(self) -> None:
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        instant = quiet | {"queue": False}
         width, height, seed = (self.values[name] for name in ("width", "height", "seed"))
-        self.shape.input(self._sides, [self.shape], [width, height], **instant)
+        self.shape.input(self._sides, [self.shape], [width, height], **INSTANT)
         self.head.follow(width, height)
-        self.random.click(None, None, [seed], js="() => null", **instant)
+        self.random.click(None, None, [seed], js="() => null", **INSTANT)
 
         outputs = [*self.show.outputs, self.go, self.stop, *self.next.outputs]
-        running: dict[str, Any] = quiet | {"inputs_kwargs": self.inputs, "outputs": outputs}
+        running: dict[str, Any] = QUIET | {"inputs_kwargs": self.inputs, "outputs": outputs}
         self.go.click(self._generate, **running)
         self.head.turnaround.click(self._turnaround, **running)
         self.next.vary.click(self._vary, **running)
         self.next.strengthen(self.values["adapter_strength"]).then(self._generate, **running)
-        self.stop.click(self._cancel, None, [self.stop], **instant)
+        self.stop.click(self._cancel, None, [self.stop], **INSTANT)
         self.next.listen(self.show.made, self.photos.photo, seed, self.advanced, self.start)
-        self.restore.upload(spoken(self._restore), [self.restore], self.fillable, **quiet)
+        self.restore.upload(spoken(self._restore), [self.restore], self.fillable, **QUIET)
         self.examples.click(
-            self._example, [self.examples], [self.photos.photo, self.values["prompt"], self.values["style"]], **quiet
+            self._example, [self.examples], [self.photos.photo, self.values["prompt"], self.values["style"]], **QUIET
         )
 
     @property
@@ -261,11 +259,11 @@ class Create:
         width, height = usual_size(self.desk)
         return sides(shape, width * height)
 
-    def _restore(self, file: str | None) -> dict[Any, Any]:
+    def _restore(self, file: str | None) -> Any:
         from instantid_demo.provenance import metadata
 
         if not file:
-            return {}
+            return gr.skip()
         settings = metadata.restored(Path(file))
         gr.Success(span("restore.done"), title=span("restore.title"))
         return self.fill(settings)

@@ -23,6 +23,10 @@ from instantid_demo.settings import Settings
 from instantid_demo.ui.words import span
 
 log = logging.getLogger(__name__)
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""For events of the page that no program calls and that show no progress of their own."""
+INSTANT: dict[str, Any] = QUIET | {"queue": False}
+"""The same for events that wait for nobody."""
 STATEMENT = "I may use this face"
 """The label of the consent box, and what is recorded with the picture."""
 

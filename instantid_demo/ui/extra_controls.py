@@ -8,6 +8,7 @@ import gradio as gr
 from instantid_demo.request import Control, ControlKind, RequestError
 from instantid_demo.ui import fields
 from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.photos import photo_input
 from instantid_demo.ui.words import english, span, word
 
 _NUMBERS = ("strength", "start", "end")
@@ -27,15 +28,7 @@ class ExtraControls:
 
     def _tab(self, kind: ControlKind) -> dict[str, Any]:
         with gr.Row():
-            image = gr.Image(
-                label=word("control.image"),
-                type="filepath",
-                image_mode=None,
-                sources=["upload", "clipboard"],
-                height=180,
-                elem_id=f"control-{kind}-image",
-                buttons=[],
-            )
+            image = photo_input(webcam=False, label=word("control.image"), height=180, elem_id=f"control-{kind}-image")
             drawn = gr.Image(
                 label=word("control.map"),
                 height=180,

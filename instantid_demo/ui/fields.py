@@ -33,7 +33,7 @@ def choices(name: str) -> list[tuple[Any, Any]]:
     return [(word(key) if (key := f"choice.{name}.{value}") in english else str(value), value) for value in values]
 
 
-def bounds(name: str, model: type[BaseModel] = GenerationRequest) -> tuple[float | None, float | None]:
+def bounds(model: type[BaseModel], name: str) -> tuple[float | None, float | None]:
     """The least and greatest value of a number, None where it has none."""
     found: dict[str, float] = {}
     field = model.model_fields[name]
@@ -54,7 +54,7 @@ def component(name: str, **more: Any) -> Component:
     kind, values = _plain(name)
     given: dict[str, Any] = {"label": word(f"field.{name}"), "info": word(f"field.{name}.help"), "value": field.default}
     given |= {"elem_id": f"field-{name}"} | more
-    low, high = bounds(name)
+    low, high = bounds(GenerationRequest, name)
     if kind is bool:
         return gr.Checkbox(**given)
     if kind is Literal:
@@ -74,7 +74,7 @@ def component(name: str, **more: Any) -> Component:
 
 def slider(model: type[BaseModel], name: str, **more: Any) -> gr.Slider:
     """The slider of a number in one of the request's parts, such as a view's yaw."""
-    low, high = bounds(name, model)
+    low, high = bounds(model, name)
     assert low is not None
     assert high is not None
     return gr.Slider(low, high, model.model_fields[name].default, **more)

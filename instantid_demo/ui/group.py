@@ -10,8 +10,9 @@ from instantid_demo.request import MAX_PEOPLE, GenerationRequest, Person, Region
 from instantid_demo.ui import fields
 from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
-from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.head import named_views, usual_size
+from instantid_demo.ui.photos import photo_input
 from instantid_demo.ui.placing import region_canvas
 from instantid_demo.ui.showing import Show
 from instantid_demo.ui.words import english, span, tables, word
@@ -49,15 +50,11 @@ class Group:
                     for number in range(MAX_PEOPLE):
                         with gr.Column(min_width=140, visible=number < LEAST) as card:
                             self.photos.append(
-                                gr.Image(
+                                photo_input(
                                     label=word(f"group.person.{number + 1}"),
-                                    type="filepath",
-                                    image_mode=None,
-                                    sources=["upload", "webcam", "clipboard"],
                                     height=180,
                                     elem_id=f"group-photo-{number + 1}",
                                     elem_classes=f"person-photo person-{number + 1}",
-                                    buttons=[],
                                 )
                             )
                             self.views.append(
@@ -71,7 +68,6 @@ class Group:
                 self.asking = Asking(desk, consents, model, "group", "generate")
             with gr.Column(scale=6, min_width=320, elem_classes="answering"):
                 self.show = Show("group")
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         count.input(
             lambda chosen: [
                 {"boxes": boxes(chosen), "width": size[0], "height": size[1]},
@@ -80,7 +76,7 @@ class Group:
             [count],
             [self.canvas, *cards],
             queue=False,
-            **quiet,
+            **QUIET,
         )
         inputs = {"count": count, "canvas": self.canvas, "consent": self.asking.consent, **self.asking.values}
         inputs |= {f"photo_{number}": photo for number, photo in enumerate(self.photos)}
@@ -89,7 +85,7 @@ class Group:
             self._generate,
             inputs_kwargs=inputs,
             outputs=[*self.show.outputs, self.asking.go, self.asking.stop],
-            **quiet,
+            **QUIET,
         )
 
     def _generate(self, visitor: gr.Request, **values: Any) -> Iterator[dict[Any, Any]]:

@@ -9,11 +9,14 @@ from instantid_demo import presets
 from instantid_demo.request import Place, View
 from instantid_demo.ui import fields
 from instantid_demo.ui.choice import Option, picture_choice
-from instantid_demo.ui.desk import Desk
+from instantid_demo.ui.desk import INSTANT, Desk
+from instantid_demo.ui.photos import photo_input
 from instantid_demo.ui.placing import face_frame
 from instantid_demo.ui.words import english, span, tables, word
 
-ANGLES, PLACE = ("yaw", "pitch", "roll"), ("x", "y", "size")
+ANGLES = ("yaw", "pitch", "roll")
+PLACE = {"x": 0.01, "y": 0.01, "size": 0.05}
+"""Where the face stands, with the sliders' steps."""
 _TO_FRAME = """(yaw, pitch, roll, x, y, size, frame) => ({...frame, yaw, pitch, roll, x, y, size})"""
 
 
@@ -63,35 +66,26 @@ class Head:
         with gr.Row():
             self.place = {
                 name: fields.slider(
-                    Place, name, step=0.01, label=word(f"view.{name}"), elem_id=f"place-{name}", min_width=100
+                    Place, name, step=step, label=word(f"view.{name}"), elem_id=f"place-{name}", min_width=100
                 )
-                for name in PLACE
+                for name, step in PLACE.items()
             }
-        self.pose = gr.Image(
-            label=word("field.pose"),
-            type="filepath",
-            image_mode=None,
-            sources=["upload", "webcam", "clipboard"],
-            height=180,
-            elem_id="pose",
-            buttons=[],
-        )
+        self.pose = photo_input(label=word("field.pose"), height=180, elem_id="pose")
         self.turnaround = gr.Button(word("turnaround"), size="sm", elem_id="turnaround")
         gr.HTML(span("turnaround.help", "p", "note"), apply_default_css=False)
         self._events()
 
     def _events(self) -> None:
-        instant: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         angles, place = list(self.angles.values()), list(self.place.values())
         drawn = [*angles, *place, self.frame]
-        self.view.input(self._named_view, [self.view], angles, **instant).then(
-            None, drawn, self.frame, js=_TO_FRAME, **instant
+        self.view.input(self._named_view, [self.view], angles, **INSTANT).then(
+            None, drawn, self.frame, js=_TO_FRAME, **INSTANT
         )
         for slider in angles:
-            slider.input(None, [self.view], [self.view], js="() => 'custom'", **instant)
+            slider.input(None, [self.view], [self.view], js="() => 'custom'", **INSTANT)
         for slider in (*angles, *place):
-            slider.input(None, drawn, self.frame, js=_TO_FRAME, **instant)
-        self.frame.input(None, [self.frame], place, js="(frame) => [frame.x, frame.y, frame.size]", **instant)
+            slider.input(None, drawn, self.frame, js=_TO_FRAME, **INSTANT)
+        self.frame.input(None, [self.frame], place, js="(frame) => [frame.x, frame.y, frame.size]", **INSTANT)
 
     def follow(self, width: Any, height: Any) -> None:
         """Lets the frame take the shape of these two components."""
@@ -102,9 +96,7 @@ class Head:
                 self.frame,
                 js="(width, height, frame) => ({...frame, "
                 f"width: Number(width) || {self.usual[0]}, height: Number(height) || {self.usual[1]}}})",
-                api_visibility="private",
-                show_progress="hidden",
-                queue=False,
+                **INSTANT,
             )
 
     @property

@@ -12,7 +12,7 @@ from instantid_demo.request import RequestError
 from instantid_demo.ui import records, stage
 from instantid_demo.ui.choice import Option, picture_choice
 from instantid_demo.ui.create import Create
-from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.showing import served
 from instantid_demo.ui.words import english, span, word
 
@@ -61,21 +61,20 @@ class History:
                     buttons=[],
                 )
         marked = gr.State("")
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         listing = [pictures, empty]
         detail = [shown, about, actions, download]
         for event in (tab.select, refresh.click, search.submit, search.change):
-            event(spoken(self._list), [search], listing, trigger_mode="always_last", **quiet)
-        pictures.input(spoken(self._choose), [pictures], detail, **quiet).then(
-            spoken(self._compare), [pictures, marked], [slider, marked], **quiet
+            event(spoken(self._list), [search], listing, trigger_mode="always_last", **QUIET)
+        pictures.input(spoken(self._choose), [pictures], detail, **QUIET).then(
+            spoken(self._compare), [pictures, marked], [slider, marked], **QUIET
         )
-        mark.click(self._mark, [pictures], [marked], **quiet)
-        use.click(spoken(self._use(create)), [pictures], create.fillable, **quiet).success(
-            lambda: gr.update(selected="create"), None, tabs, **quiet
+        mark.click(self._mark, [pictures], [marked], **QUIET)
+        use.click(spoken(self._use(create)), [pictures], create.fillable, **QUIET).success(
+            lambda: gr.update(selected="create"), None, tabs, **QUIET
         )
-        delete.click(spoken(self._delete), [pictures], [], **quiet).success(
-            spoken(self._list), [search], listing, **quiet
-        ).then(self._nothing, None, detail, **quiet)
+        delete.click(spoken(self._delete), [pictures], [], **QUIET).success(
+            spoken(self._list), [search], listing, **QUIET
+        ).then(self._nothing, None, detail, **QUIET)
 
     def _pictures(self, visitor: gr.Request) -> Pictures:
         folder = self.desk.outputs(visitor)

@@ -11,7 +11,7 @@ import gradio as gr
 
 from instantid_demo.models import catalogue, download
 from instantid_demo.request import RequestError
-from instantid_demo.ui.desk import Desk, as_error, spoken
+from instantid_demo.ui.desk import QUIET, Desk, as_error, spoken
 from instantid_demo.ui.words import english, span, word
 
 BUILT_IN = ("auto", "pocket")
@@ -23,7 +23,6 @@ class Models:
     def __init__(self, desk: Desk, model: gr.State, badge: gr.HTML, tab: gr.Tab, header: Any) -> None:
         """`model` holds the visitor's choice for all tabs; `header(model)` is the page's head for it."""
         self.desk = desk
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=5, min_width=320):
                 with gr.Column(elem_classes="card"):
@@ -61,22 +60,22 @@ class Models:
                         )
             with gr.Column(scale=6, min_width=320):
                 listing = gr.HTML(elem_id="models-list", apply_default_css=False)
-        chosen.change(spoken(self._choose), [chosen, model], [model, note, chosen], **quiet).then(
-            lambda name: header(desk, name), [model], badge, **quiet
+        chosen.change(spoken(self._choose), [chosen, model], [model, note, chosen], **QUIET).then(
+            lambda name: header(desk, name), [model], badge, **QUIET
         )
         refreshed = [chosen, listing]
-        tab.select(self._refresh, [model], refreshed, **quiet)
+        tab.select(self._refresh, [model], refreshed, **QUIET)
         if desk.settings.hosted:
             return
         actions = [facts, agree, get, delete]
-        pick.change(spoken(self._facts), [pick], actions, **quiet)
-        agree.change(lambda given: gr.update(interactive=given), [agree], [get], queue=False, **quiet)
-        get.click(self._download, [pick, agree], [progress, get], concurrency_limit=1, **quiet).then(
-            self._refresh, [model], refreshed, **quiet
-        ).then(spoken(self._facts), [pick], actions, **quiet)
-        delete.click(spoken(self._delete), [pick], [progress], **quiet).success(
-            self._refresh, [model], refreshed, **quiet
-        ).then(spoken(self._facts), [pick], actions, **quiet)
+        pick.change(spoken(self._facts), [pick], actions, **QUIET)
+        agree.change(lambda given: gr.update(interactive=given), [agree], [get], queue=False, **QUIET)
+        get.click(self._download, [pick, agree], [progress, get], concurrency_limit=1, **QUIET).then(
+            self._refresh, [model], refreshed, **QUIET
+        ).then(spoken(self._facts), [pick], actions, **QUIET)
+        delete.click(spoken(self._delete), [pick], [progress], **QUIET).success(
+            self._refresh, [model], refreshed, **QUIET
+        ).then(spoken(self._facts), [pick], actions, **QUIET)
 
     def _ready(self) -> list[tuple[Any, str]]:
         """Models that can paint now."""

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from instantid_demo.request import GenerationRequest
-from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.desk import INSTANT, QUIET, Desk, spoken
 from instantid_demo.ui.start_picture import StartPicture
 from instantid_demo.ui.words import english, word
 
@@ -36,18 +36,17 @@ class NextSteps:
 
     def listen(self, made: gr.State, photo: Any, seed: Any, advanced: Any, start: StartPicture) -> None:
         """Connects what needs no run: `made` is the record of the results, `advanced` the fold that holds `seed`."""
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
-        def take_seed(record: dict[str, Any] | None) -> dict[Any, Any]:
-            return {seed: record["seeds"][record["chosen"]], advanced: gr.update(open=True)} if record else {}
+        def take_seed(record: dict[str, Any] | None) -> Any:
+            return {seed: record["seeds"][record["chosen"]], advanced: gr.update(open=True)} if record else gr.skip()
 
-        def start_from(record: dict[str, Any] | None) -> dict[Any, Any]:
-            return start.put(record["files"][record["chosen"]]) if record else {}
+        def start_from(record: dict[str, Any] | None) -> Any:
+            return start.put(record["files"][record["chosen"]]) if record else gr.skip()
 
-        self.use_seed.click(take_seed, [made], [seed, advanced], queue=False, **quiet)
-        self.as_start.click(start_from, [made], [start.editor, start.fold], **quiet)
-        self.compare.click(self._compare, [made, photo], [self.slider], **quiet)
-        self.comfy.click(spoken(self._export), [made], [self.workflow], **quiet)
+        self.use_seed.click(take_seed, [made], [seed, advanced], **INSTANT)
+        self.as_start.click(start_from, [made], [start.editor, start.fold], **QUIET)
+        self.compare.click(self._compare, [made, photo], [self.slider], **QUIET)
+        self.comfy.click(spoken(self._export), [made], [self.workflow], **QUIET)
 
     def strengthen(self, strength: Any) -> Any:
         """Raises the likeness' slider when asked; gives the event to go on with."""
@@ -56,9 +55,7 @@ class NextSteps:
             [strength],
             [strength],
             js=_STRONGER,
-            api_visibility="private",
-            show_progress="hidden",
-            queue=False,
+            **INSTANT,
         )
 
     @property

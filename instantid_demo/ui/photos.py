@@ -9,10 +9,16 @@ from instantid_demo.request import RequestError
 from instantid_demo.ui import fields, people, stage
 from instantid_demo.ui.choice import picture_choice
 from instantid_demo.ui.consent import Consents
-from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.words import english, span, word
 
 CARD = ".safetensors"
+
+
+def photo_input(*, webcam: bool = True, **rest: Any) -> gr.Image:
+    """A place for a photo, kept as the file that the user gave: rotation and colours are read by `open_photo`."""
+    sources = ["upload", "webcam", "clipboard"] if webcam else ["upload", "clipboard"]
+    return gr.Image(**({"type": "filepath", "image_mode": None, "sources": sources, "buttons": []} | rest))
 
 
 class Photos:
@@ -23,11 +29,8 @@ class Photos:
         self.desk = desk
         with gr.Column(elem_id="who", elem_classes="card"):
             gr.HTML(span("who.title", "h2"), elem_classes="card-title", apply_default_css=False)
-            self.photo = gr.Image(
+            self.photo = photo_input(
                 label=word("field.face"),
-                type="filepath",
-                image_mode=None,
-                sources=["upload", "webcam", "clipboard"],
                 height=260,
                 elem_id="photo",
                 buttons=["fullscreen"],
@@ -53,12 +56,11 @@ class Photos:
                 card = gr.File(label=word("card.file"), visible=False, elem_id="card-file", interactive=False)
                 gr.HTML(span("card.note", "p", "note"), apply_default_css=False)
 
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         allowed = [self.consent, model]
         for event in (self.photo.change, self.consent.change):
-            event(spoken(self._find_faces), [self.photo, *allowed], [self.faces, faces_box, faces_note], **quiet)
-        self.more.change(spoken(self._check_photos), [self.photo, self.more, *allowed], more_note, **quiet)
-        save.click(spoken(self._save_card), [self.photo, self.more, self.faces, self.combine, *allowed], card, **quiet)
+            event(spoken(self._find_faces), [self.photo, *allowed], [self.faces, faces_box, faces_note], **QUIET)
+        self.more.change(spoken(self._check_photos), [self.photo, self.more, *allowed], more_note, **QUIET)
+        save.click(spoken(self._save_card), [self.photo, self.more, self.faces, self.combine, *allowed], card, **QUIET)
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from instantid_demo.ui import records
 from instantid_demo.ui.create import Create
-from instantid_demo.ui.desk import Desk, spoken
+from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.words import span, word
 
 if TYPE_CHECKING:
@@ -33,10 +33,9 @@ class Verify:
                 found = gr.HTML(elem_id="verify-result", apply_default_css=False)
                 restore = gr.Button(word("verify.restore"), visible=False, elem_id="verify-restore")
         settings = gr.State({})
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        file.change(spoken(self._look), [file], [found, restore, settings], **(quiet | {"show_progress": "minimal"}))
-        restore.click(create.fill, [settings], create.fillable, **quiet).then(
-            lambda: gr.update(selected="create"), None, tabs, **quiet
+        file.change(spoken(self._look), [file], [found, restore, settings], **(QUIET | {"show_progress": "minimal"}))
+        restore.click(create.fill, [settings], create.fillable, **QUIET).then(
+            lambda: gr.update(selected="create"), None, tabs, **QUIET
         )
 
     def _look(self, file: str | None) -> tuple[str, Any, Mapping[str, Any]]:

@@ -58,7 +58,17 @@ def test_one_conversion_does_for_all_sizes(pipe: Any, backend: OpenVino, side: i
     assert len(list(backend.cache.glob("unet-*.xml"))) == 1
 
 
-def test_large_pictures_are_converted_small(tmp_path: Path) -> None:
+def test_a_conversion_at_a_large_size_does_for_small_ones(pipe: Any, tmp_path: Path) -> None:
+    backend = OpenVino(tmp_path)
+    for side in (320, 64):
+        size = replace(SIZE, side=side)
+        original = run(pipe, size, MODES[0], 2).latents
+        converted = run(pipe, size, Mode("", True, "", backend="openvino"), 2, backend).latents
+        assert difference(converted, original) < 1e-3, side
+    assert len(list(tmp_path.glob("*.xml"))) == 3  # UNet, IdentityNet, VAE
+
+
+def test_large_pictures_are_converted_small() -> None:
     given = [torch.rand(2, 4, 64, 96), torch.rand(2), torch.rand(2, 8, 32, 48), torch.rand(2, 1, 16, 64)]
     assert [tuple(tensor.shape[2:]) for tensor in smaller(given)] == [(32, 32), (), (16, 16), (16, 64)]
     assert smaller(given[2:]) == given[2:]
