@@ -45,16 +45,24 @@ class Bench:
         """Whether this machine's memory is enough for a mode."""
         return self._needed([mode], SHARE_OF_NETS) < self.memory
 
-    def run(self, mode: Mode) -> Run:
-        """Measures a mode once; its networks are built first where they are not in memory."""
-        pipe = self._pipe(mode)
-        backend, ends = self.backends.get(mode.precision), self._ends.get(mode.dtype)
-        # A network's first conversion is no measurement; large networks' other first calls weigh little.
+    def warm_up(self, mode: Mode) -> None:
+        """Runs a step once, so that no measurement holds a conversion or what libraries prepare at their first call.
+
+        Beside one step of large networks only a conversion weighs anything.
+        """
         if mode.name in WARM_UP and mode.name not in self._warm and (self.together or mode.backend != "torch"):
             self.say(f"warming up: {mode.name}")
-            run(pipe, self.size, mode, 1, backend, ends)
             self._warm.add(mode.name)
-        return run(pipe, self.size, mode, mode.measured, backend, ends)
+            self._run(mode, 1)
+
+    def run(self, mode: Mode) -> Run:
+        """Measures a mode once; its networks are built first where they are not in memory."""
+        self.warm_up(mode)
+        return self._run(mode, mode.measured)
+
+    def _run(self, mode: Mode, steps: int) -> Run:
+        pipe = self._pipe(mode)
+        return run(pipe, self.size, mode, steps, self.backends.get(mode.precision), self._ends.get(mode.dtype))
 
     def _needed(self, modes: Sequence[Mode], share: float = 1.0) -> float:
         """Bytes of memory, about, to have the networks of all these modes there, or this share of PyTorch's."""
@@ -106,7 +114,10 @@ def compare(
     """
     started = time.perf_counter()
     bench = Bench(size, modes, cache, say)
-    if not bench.together:
+    if bench.together:
+        for mode in modes:
+            bench.warm_up(mode)
+    else:
         modes = sorted(modes, key=lambda mode: mode.dtype.itemsize, reverse=True)
     rounds: list[dict[str, Run]] = []
     for number in range(most if bench.together else 1):
