@@ -16,9 +16,15 @@ CARD = ".safetensors"
 
 
 def photo_input(*, webcam: bool = True, **rest: Any) -> gr.Image:
-    """A place for a photo, kept as the file that the user gave: rotation and colours are read by `open_photo`."""
+    """A place for a photo, kept as the file that the user gave: `open_photo` reads it, and says so if it cannot.
+
+    Gradio would open the file before any handler, and its own words for a damaged one name paths and classes.
+    """
     sources = ["upload", "webcam", "clipboard"] if webcam else ["upload", "clipboard"]
-    return gr.Image(**({"type": "filepath", "image_mode": None, "sources": sources, "buttons": []} | rest))
+    made = gr.Image(**({"type": "filepath", "image_mode": None, "sources": sources, "buttons": []} | rest))
+    usual = made.preprocess
+    made.preprocess = lambda given: given.path if given and given.path else usual(given)  # type: ignore[method-assign]
+    return made
 
 
 class Photos:

@@ -77,6 +77,33 @@ def test_a_photo_without_a_face_is_named(opened: Any, tmp_path: Path) -> None:
     page.get_by_text("No face was found in this photo.").wait_for()
 
 
+@pytest.mark.parametrize("where", ["#photo", "#pose", "#control-canny-image"])
+def test_a_damaged_picture_is_named_and_the_next_request_works(
+    opened: Any, face: Path, tmp_path: Path, where: str
+) -> None:
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 500)
+    page = with_face(opened(), face)
+    for fold in ("view", "controls"):
+        page.locator(f"#{fold} button").first.click()
+    page.get_by_role("tab", name="Edges").click()
+    shown = page.locator(f"{where} img").first
+    before = shown.get_attribute("src") if where == "#photo" else None
+    upload(page, where, damaged)
+    page.wait_for_function(
+        "([where, before]) => (document.querySelector(where)?.getAttribute('src') ?? null) !== before",
+        arg=[f"{where} img", before],
+    )
+    page.locator("#generate").click()
+    page.get_by_text("damaged.png is damaged and cannot be opened").first.wait_for()
+    assert "preprocess" not in page.locator(".toast-wrap").inner_text()
+    page.locator(f"{where} button[aria-label='Remove Image']").first.click()
+    if where == "#photo":
+        upload(page, where, face)
+        page.locator("#photo img").first.wait_for()
+    assert generate(page).count() >= 1
+
+
 def test_cancel_leaves_the_form_ready(opened: Any, face: Path) -> None:
     page = with_face(opened(), face)
     page.locator("#advanced button").first.click()
