@@ -44,7 +44,7 @@ class Loaded:
         """What computes instead of PyTorch; None: nothing does."""
         self.scheduler_config = self._text.scheduler.config
         self.previewer = Previewer(self._text.vae if source.preview is None else self._tiny_vae(source.preview))
-        self._extra: dict[ControlKind, Any] = {}
+        self._extra: dict[Path, Any] = {}
         self._offload = settings.offload
         self._mixed = False
         self.batch = 4
@@ -151,21 +151,17 @@ class Loaded:
         return AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype).to(self.device)
 
     def _control(self, kind: ControlKind, say: Say) -> Any:
-        if kind not in self._extra:
-            folder = self.source.controls.get(kind)
-            if folder is None:
-                raise RequestError(
-                    f"{self.source.label} has no {kind} ControlNet here: "
-                    + (
-                        "Pocket comes without it."
-                        if self.source.family == "pocket"
-                        else f"run `python -m instantid_demo download control-{kind}` first."
-                    )
-                )
+        folder = self.source.controls.get(kind)
+        if folder is None:
+            what_next = f"run `python -m instantid_demo download control-{kind}` first."
+            if self.source.family == "pocket":
+                what_next = "this model comes without it."
+            raise RequestError(f"{self.source.label} has no {kind} ControlNet here: {what_next}")
+        if folder not in self._extra:
             say(f"Loading the {kind} ControlNet …")
             info = checkpoints.require(folder, kind=("controlnet", "identity-net"))
-            self._extra[kind] = loading.load_controlnet(info, ControlNet, dtype=self._text.unet.dtype).to(self.device)
-        return self._extra[kind]
+            self._extra[folder] = loading.load_controlnet(info, ControlNet, dtype=self._text.unet.dtype).to(self.device)
+        return self._extra[folder]
 
 
 def free_memory() -> None:

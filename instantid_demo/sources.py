@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from instantid_demo.method import checkpoints
 from instantid_demo.presets import Family
@@ -17,6 +17,9 @@ RECOGNISERS: dict[int, Recogniser] = {128: "dlib", 512: "antelopev2"}
 """Face recogniser by the width of the embedding that an adapter takes."""
 IDENTITY_FOLDERS = ("ControlNetModel", "IdentityNet")
 ADAPTER_FILES = ("image_adapter.safetensors", "ip-adapter.safetensors", "ip-adapter.bin")
+KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+ANY_CONTROL = "control"
+"""Folder of a model's ControlNet for every kind of map; `control-canny` and the like hold one for that kind."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -118,8 +121,7 @@ def _with_public_identity(base_path: Path, name: str, label: str, settings: Sett
         raise RequestError(
             "InstantID's weights are incomplete: run `python -m instantid_demo download instantid` again."
         )
-    kinds: tuple[ControlKind, ...] = ("pose", "depth", "canny")
-    found = {kind: catalogue.local(f"control-{kind}", settings) for kind in kinds}
+    found = {kind: catalogue.local(f"control-{kind}", settings) for kind in KINDS}
     controls = {kind: path for kind, path in found.items() if path is not None}
     source = _checked(name, label, base, net, adapter, controls, settings)
     if source.architecture != "sdxl":
@@ -183,5 +185,5 @@ def _inside(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _controls(folder: Path) -> dict[ControlKind, Path]:
-    kinds: tuple[ControlKind, ...] = ("pose", "depth", "canny")
-    return {kind: folder / f"control-{kind}" for kind in kinds if (folder / f"control-{kind}").is_dir()}
+    found = {kind: _inside(folder, (f"control-{kind}", ANY_CONTROL)) for kind in KINDS}
+    return {kind: path for kind, path in found.items() if path is not None}

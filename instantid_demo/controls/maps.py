@@ -69,16 +69,21 @@ def body_pose(picture: Image.Image, estimator: Path) -> Image.Image:
 
 
 def head_depth(size: tuple[int, int], keypoints: np.ndarray) -> Image.Image:
-    """The depth of an ellipsoid head and a bust below it, placed by five keypoints `(5, 2)`."""
+    """The depth of an ellipsoid head with a nose and a bust below it, placed by five keypoints `(5, 2)`."""
     width, height = size
     centre, along, across, reach = _frame(keypoints)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    offset = np.stack([x - centre[0], y - centre[1]], -1)
-    down, side = offset @ along / (1.65 * reach), offset @ across / (1.2 * reach)
-    head = np.sqrt(np.clip(1 - down**2 - side**2, 0, 1))
-    body_down, body_side = offset @ along / reach - 2.6, offset @ across / reach
-    bust = 0.55 * np.clip(1 - (body_side / 2.9) ** 2, 0, 1) * np.clip(body_down / 0.9 + 1, 0, 1)
-    values = np.maximum(0.25 + 0.75 * head * (head > 0), np.where(bust > 0, 0.2 + bust, 0)) * ((head > 0) | (bust > 0))
+    offset = np.stack([x - centre[0], y - centre[1]], -1) / reach
+    head = np.sqrt(np.clip(1 - (offset @ along / 1.65) ** 2 - (offset @ across / 1.2) ** 2, 0, 1))
+    # The nose tells where the head looks.
+    nose = 0.15 * np.exp(-np.square(np.stack([x, y], -1) - keypoints[2]).sum(-1) / (0.3 * reach) ** 2)
+    face = np.where(head > 0, 0.25 + 0.6 * head + nose, 0)
+    # A head turns on shoulders that stay upright.
+    side, down = offset[..., 0] - 0.5 * along[0], offset[..., 1]
+    neck = np.where(down > 0, 0.4 * np.sqrt(np.clip(1 - (side / 0.7) ** 2, 0, 1)), 0)
+    bust = 0.25 + 0.4 * np.sqrt(np.clip(1 - (side / 3) ** 2, 0, 1))
+    bust = np.where(down > 1.9 + 1.1 * np.abs(side / 3) ** 3, bust, 0) * (np.abs(side) < 3)
+    values = np.maximum.reduce([face, neck, bust])
     return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
 
 

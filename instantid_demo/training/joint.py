@@ -1,10 +1,10 @@
-"""Stage 2 of Pocket: base, IdentityNet, Resampler and adapter from scratch, together; then a ControlNet on edges.
+"""Stage 2 of Pocket: base, IdentityNet, Resampler and adapter from scratch, together; then an extra ControlNet.
 
 The paper trains the last three on a frozen base. Pocket has no base to freeze: everything learns at once, and
 dropping identity, words or keypoints now and then keeps each useful without the others (and gives guidance).
 Diffusion loss on v at all noise levels, many of them pure noise, since few sampling steps start there; on top,
 the picture that every prediction stands for is decoded and judged: same person, keypoints in place, the look.
-Networks with an `edge_net` train that alone, all others frozen.
+Networks with a `control_net` train that alone, all others frozen.
 """
 
 import json
@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from instantid_demo.controls.maps import canny
 from instantid_demo.faces import keypoints as keypoint_maps
+from instantid_demo.training import control_maps
 from instantid_demo.training.checkpointing import load_state, save_state
 from instantid_demo.training.faces import Faces
 from instantid_demo.training.judges import Critic, KeypointReader, Recogniser, align_tensor, keypoint_error
@@ -125,9 +125,10 @@ class Batches:
         """Real pictures `(n, 3, 128, 128)` in -1..1."""
         return torch.from_numpy(self.pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def edges(self, rows: np.ndarray) -> Tensor:
-        """Their edges `(n, 3, 128, 128)` in 0..1 as the product draws them."""
-        drawn = [np.asarray(canny(Image.fromarray(self.pool.pictures[row]))) for row in rows]
+    def controls(self, rows: np.ndarray) -> Tensor:
+        """Their maps `(n, 3, 128, 128)` in 0..1 for the extra ControlNet, each of a kind drawn by lot."""
+        pool = self.pool
+        drawn = [control_maps.any_kind(pool.pictures[row], pool.keypoints[row], self.draw) for row in rows]
         return torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float() / 255
 
 
@@ -147,8 +148,8 @@ class Conditions:
     maps: Tensor
     mapped: Tensor
     time_ids: Tensor
-    edges: Tensor | None = None
-    """Edges `(n, 3, 128, 128)` in 0..1 for the extra ControlNet."""
+    controls: Tensor | None = None
+    """Maps `(n, 3, 128, 128)` in 0..1 for the extra ControlNet."""
 
 
 def predict(
@@ -157,14 +158,16 @@ def predict(
     noisy: Tensor,
     timestep: Tensor,
     told: Conditions,
-    edge_net: ControlNetModel | None = None,
+    control_net: ControlNetModel | None = None,
 ) -> Tensor:
-    """The prediction `(n, c, h, w)` of UNet and IdentityNet together, and of a ControlNet on edges if there is one."""
+    """The prediction `(n, c, h, w)` of UNet and IdentityNet together, and of an extra ControlNet if there is one."""
     added = {"text_embeds": told.pooled, "time_ids": told.time_ids}
     down, middle = identity_net(noisy, timestep, told.tokens, told.maps, added_cond_kwargs=added, return_dict=False)
     down, middle = [residual * told.mapped for residual in down], middle * told.mapped
-    if edge_net is not None and told.edges is not None:
-        more, more_middle = edge_net(noisy, timestep, told.text, told.edges, added_cond_kwargs=added, return_dict=False)
+    if control_net is not None and told.controls is not None:
+        more, more_middle = control_net(
+            noisy, timestep, told.text, told.controls, added_cond_kwargs=added, return_dict=False
+        )
         down, middle = [a + b for a, b in zip(down, more, strict=True)], middle + more_middle
     return unet(
         noisy,
@@ -199,7 +202,7 @@ class Trainer:
         out: Path,
     ) -> None:
         self.networks, self.recipe, self.out = networks, recipe, out
-        self.trained = networks.all() if networks.edge_net is None else {"edge_net": networks.edge_net}
+        self.trained = networks.all() if networks.control_net is None else {"control_net": networks.control_net}
         for name, network in networks.all().items():
             network.requires_grad_(name in self.trained)
         self.batches = Batches(pool, faces, tokenizer, recipe.seed, recipe.styled_share)
@@ -234,13 +237,14 @@ class Trainer:
             other = torch.rand(size) < 0.4
             sizes[other] = torch.randint(8, 65, (int(other.sum()), 6)) * 8.0 * torch.tensor([1.0, 1, 0, 0, 1, 1])
         told = Conditions(text, pooled, tokens, batch.maps, (~dropped[2]).float().view(-1, 1, 1, 1), sizes)
-        if self.networks.edge_net is not None:
-            told.edges = self.batches.edges(batch.rows)
-        return told, ~(dropped[0] | dropped[2])
+        if self.networks.control_net is None:
+            return told, ~(dropped[0] | dropped[2])
+        told.controls = self.batches.controls(batch.rows)
+        return told, ~dropped[0]  # the extra map says where the face is as well
 
     def predict(self, noisy: Tensor, timestep: Tensor, told: Conditions) -> Tensor:
         """See `predict`."""
-        return predict(self.networks.unet, self.networks.identity_net, noisy, timestep, told, self.networks.edge_net)
+        return predict(self.networks.unet, self.networks.identity_net, noisy, timestep, told, self.networks.control_net)
 
     def losses(self, batch: Batch, judge: bool) -> dict[str, Tensor]:
         """All weighted losses of one batch."""
@@ -411,7 +415,7 @@ def sample(
     x = torch.randn((count, 8, 16, 16), generator=generator).to(memory_format=torch.channels_last)
     for index, timestep in enumerate(timesteps):
         predicted = predict(
-            networks.unet, networks.identity_net, x, timestep.expand(count), told, networks.edge_net
+            networks.unet, networks.identity_net, x, timestep.expand(count), told, networks.control_net
         ).float()
         clean = alpha[timestep] * x - sigma[timestep] * predicted
         noise = sigma[timestep] * x + alpha[timestep] * predicted

@@ -17,6 +17,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from instantid_demo.sources import ANY_CONTROL
+
 TOKENS = 16
 EMBEDDING = 128
 TEXT_WIDTH = 128
@@ -60,8 +62,8 @@ class Networks:
     resampler: IPAdapterPlusImageProjection
     text_encoder: CLIPTextModel
     text_encoder_2: CLIPTextModelWithProjection
-    edge_net: ControlNetModel | None = None
-    """The extra ControlNet on edges, trained after the others."""
+    control_net: ControlNetModel | None = None
+    """The extra ControlNet on edges, depth and pose, trained after the others."""
 
     def all(self) -> dict[str, nn.Module]:
         """The networks by name."""
@@ -97,10 +99,11 @@ def build(vocabulary: int) -> Networks:
     )
 
 
-def build_edge_net(unet: UNet2DConditionModel) -> ControlNetModel:
-    """A fresh ControlNet on edges: without attention, as the small public ones for SDXL, and otherwise the UNet's copy.
+def build_control_net(unet: UNet2DConditionModel) -> ControlNetModel:
+    """A fresh extra ControlNet: without attention, as the small public ones for SDXL, and otherwise the UNet's copy.
 
-    Edges say where things are, not what; attention would be half of its weights.
+    Its maps say where things are, not what; attention would be half of its weights. One for all kinds of maps: they
+    look so different that it tells them apart by itself.
     """
     plain = ("DownBlock2D",) * len(UNET["block_out_channels"])
     shared = {key: value for key, value in UNET.items() if key not in ("out_channels", "sample_size", "up_block_types")}
@@ -181,8 +184,8 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
     entries = json.loads(config.read_text())
     entries.pop("block_out_channels", None)
     config.write_text(json.dumps(entries, indent=2) + "\n")
-    if networks.edge_net is not None:
-        save_edge_net(networks.edge_net, out)
+    if networks.control_net is not None:
+        save_control_net(networks.control_net, out)
     tokenizer.save_pretrained(out / "tokenizer")
     tokenizer.save_pretrained(out / "tokenizer_2")
     EulerDiscreteScheduler(**SCHEDULER).save_pretrained(out / "scheduler")
@@ -203,11 +206,11 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def save_edge_net(net: ControlNetModel, out: Path) -> None:
-    """Writes the ControlNet on edges in fp16 beside the others, where the program looks for it."""
+def save_control_net(net: ControlNetModel, out: Path) -> None:
+    """Writes the extra ControlNet in fp16 beside the others, where the program looks for it."""
     half = ControlNetModel.from_config(net.config)
     half.load_state_dict(net.state_dict())
-    half.half().save_pretrained(out / "control-canny")
+    half.half().save_pretrained(out / ANY_CONTROL)
 
 
 def adapter_state(resampler: nn.Module, unet: UNet2DConditionModel) -> dict[str, Tensor]:

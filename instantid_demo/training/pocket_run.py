@@ -13,7 +13,7 @@ from instantid_demo.training.joint import JointRecipe, Trainer
 
 log = logging.getLogger(__name__)
 
-STAGES = ("joint", "refine", "finish", "edges")
+STAGES = ("joint", "refine", "finish", "controls")
 
 
 def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
@@ -40,8 +40,8 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
         tokenizer = pocket.train_tokenizer(pictures.captions)
         networks = pocket.build(len(tokenizer))
     for stage in STAGES:
-        if stage == "edges":
-            networks.edge_net = pocket.build_edge_net(networks.unet)
+        if stage == "controls":
+            networks.control_net = pocket.build_control_net(networks.unet)
         folder = out / stage
         folder.mkdir(exist_ok=True)
         numbers = JointRecipe(**recipe[stage])
