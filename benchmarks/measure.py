@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.models import FACE, Size, build
+from benchmarks.models import FACE, Size, build, tiny_autoencoder
 from benchmarks.modes import Mode
 from benchmarks.original import original
 from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.guidance import guided
 from instantid_demo.method import prompts, savings
 from instantid_demo.method.conditioning import IdentityCondition
+from instantid_demo.method.halves import one_half_at_a_time
 from instantid_demo.method.reuse import deep_blocks_reused
 from instantid_demo.render import decode
 
@@ -113,10 +114,10 @@ def ends_alone(size: Size, dtype: torch.dtype) -> Ends:
     return Ends(text, stages, cpu_texts + time.process_time() - cpu, peak.read())
 
 
-def _finished(pipe: Any, latents: Tensor, backend: OpenVino | None = None) -> dict[str, float]:
-    """Wall-clock seconds of decoding and saving."""
+def _finished(pipe: Any, latents: Tensor, backend: OpenVino | None = None, vae: Any = None) -> dict[str, float]:
+    """Wall-clock seconds of decoding, by `vae` if it is given, and saving."""
     begin = time.perf_counter()
-    picture = decode(pipe, latents, backend)
+    picture = decode(pipe, latents, backend, vae)
     decoded = time.perf_counter()
     picture.save(io.BytesIO(), "PNG")
     return {"decode": decoded - begin, "save": time.perf_counter() - decoded}
@@ -141,6 +142,7 @@ def run(
     measured = min(measured, steps)
     calls = {"text": Calls(), "tokens": Calls(), "identity_net": Calls(), "unet": Calls()}
     ends: list[float] = []
+    tiny = tiny_autoencoder(size, mode.dtype) if mode.quick_decode else None
 
     def on_step(_pipe: Any, step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
         ends.append(time.perf_counter())
@@ -179,6 +181,8 @@ def run(
         )
         stack.enter_context(window)
         stack.enter_context(deep_blocks_reused(pipe.unet, mode.deep_every))
+        if mode.halves:
+            stack.enter_context(one_half_at_a_time(pipe))
         latents = pipe(
             **text,
             image=_keypoints(size),
@@ -191,7 +195,7 @@ def run(
             callback_on_step_end=on_step,
         ).images
         uses = backend if mode.backend == "openvino" else None
-        finished = _finished(pipe, latents[0], uses) if alone is None else {}
+        finished = _finished(pipe, latents[0], uses, tiny) if alone is None or tiny else {}
         cpu = time.process_time() - cpu
 
     planned, tried = (list(zip(*mode.plan(count), strict=True)) for count in (steps, measured))
@@ -211,7 +215,7 @@ def run(
         **finished,
     }
     if alone is not None:
-        stages |= alone.stages
+        stages |= {name: taken for name, taken in alone.stages.items() if name not in finished}
         cpu += alone.cpu_seconds
     cpu_nets = sum(projected(net.cpu, tried[i], planned[i]) for i, net in enumerate(nets.values()))
     cpu_once = cpu - sum(sum(entry.cpu) for entry in nets.values())

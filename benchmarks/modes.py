@@ -31,6 +31,10 @@ class Mode:
     strength: float = STRENGTH
     every: int = 1
     deep_every: int = 1
+    quick_decode: bool = False
+    """A tiny autoencoder decodes."""
+    halves: bool = False
+    """Guidance's two halves run one after the other."""
     steps: int | None = None
     """None: as many as the reference."""
     measured: int = 2
@@ -56,6 +60,7 @@ MODES = [
     Mode("exact", True, "all exact savings"),
     Mode("reference-scale-0", True, "the original with IdentityNet at strength 0", savings=None, strength=0.0),
     Mode("exact-scale-0", True, "IdentityNet rests at strength 0", strength=0.0, compared_with="reference-scale-0"),
+    Mode("exact-halves", True, "guidance's halves one after the other, for less memory", halves=True),
     Mode("bf16", False, "exact savings in bfloat16", dtype=torch.bfloat16),
     Mode("identity-every-2", False, "IdentityNet in every second step", every=2, measured=3),
     Mode("deep-every-2", False, "the UNet's deep blocks in every second step", deep_every=2, measured=3),
@@ -89,6 +94,17 @@ OPENVINO = [
         steps=4,
         every=2,
         measured=3,
+    ),
+    Mode(
+        "few-step-openvino-quick",
+        False,
+        "IdentityNet in every step, decoded by a tiny autoencoder",
+        torch.bfloat16,
+        backend="openvino",
+        precision="bf16",
+        guidance=1.0,
+        steps=4,
+        quick_decode=True,
     ),
 ]
 SINGLE = [

@@ -171,24 +171,19 @@ class Engine:
             emit(error)
 
     def _answer(self, request: GenerationRequest, job: Job, emit: Emit) -> Result:
-        from instantid_demo.loaded import is_out_of_memory
-
-        try:
-            return self._attempt(request, job, emit)
-        except Exception as error:
-            why, how = self._other_way(error)
-        emit(Progress(stage="loading", message=f"{why}: trying again with {how}."))
-        try:
-            result = self._attempt(request, job, emit)
-        except Exception as error:
-            if is_out_of_memory(error):
-                self._drop()
-                raise RequestError(_TOO_LARGE) from error
-            raise
-        return result.model_copy(update={"notes": (*result.notes, f"{why}, so {how}.")})
+        """The request's result, tried in leaner ways while memory is short."""
+        notes: list[str] = []
+        while True:
+            try:
+                result = self._attempt(request, job, emit)
+                return result.model_copy(update={"notes": (*result.notes, *notes)})
+            except Exception as error:
+                why, how = self._other_way(error)
+            emit(Progress(stage="loading", message=f"{why}: trying again with {how}."))
+            notes.append(f"{why}, so {how}.")
 
     def _other_way(self, error: Exception) -> tuple[str, str]:
-        """Makes the model run another way after `error`: why and how, in words. Raises `error` where there is none."""
+        """Makes the model run another way after `error`: why and how, in words. Raises where there is none."""
         from instantid_demo.backends.openvino import BackendError
         from instantid_demo.loaded import is_out_of_memory
 
@@ -196,10 +191,11 @@ class Engine:
             log.warning("OpenVINO failed: %s", error)
             self._loaded.backend = None
             return "OpenVINO failed on this processor", "PyTorch"
-        if self._loaded is None or not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise error
-        leaner = self._loaded.lean()
-        if leaner is None:
+        leaner = self._loaded and self._loaded.lean()
+        if not leaner:
+            self._drop()
             raise RequestError(_TOO_LARGE) from error
         return "Memory was short", leaner
 

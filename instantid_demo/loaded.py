@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from diffusers import AutoencoderTiny
 
 from instantid_demo.backends import choice
 from instantid_demo.method import checkpoints, loading
@@ -43,12 +44,15 @@ class Loaded:
         self.backend = choice.choose(settings, self._text)
         """What computes instead of PyTorch; None: nothing does."""
         self.scheduler_config = self._text.scheduler.config
-        self.previewer = Previewer(self._text.vae if source.preview is None else self._tiny_vae(source.preview))
+        self._tiny = None if source.preview is None else self._tiny_vae(source.preview)
+        self.previewer = Previewer(self._tiny or self._text.vae)
         self._extra: dict[Path, Any] = {}
         self._offload = settings.offload
         self._mixed = False
         self.batch = 4
         """Pictures denoised together."""
+        self.halves = False
+        """Guidance's two halves run one after the other."""
 
     def pipeline(self, task: str, kinds: Sequence[ControlKind] = (), say: Say = lambda _: None) -> Any:
         """The pipeline for a task (`text`, `image`, `inpaint`) with IdentityNet and these extra ControlNets.
@@ -71,12 +75,22 @@ class Loaded:
 
     def recipe(self, request: GenerationRequest) -> tuple[Recipe, list[str]]:
         """How the request's quality preset samples here, and what to tell the user about it."""
-        recipe = self.defaults.recipes[request.quality]
-        if recipe.lora is None or self._lora_file(recipe.lora) is not None:
-            return recipe, []
-        plain = self.defaults.without_lora.get(request.quality, self.defaults.recipes["quality"])
-        name = recipe.lora
-        return plain, [f"Faster with the few-step add-on: run `python -m instantid_demo download {name}` once."]
+        recipe, notes = self.defaults.recipes[request.quality], list[str]()
+        if recipe.lora is not None and self._lora_file(recipe.lora) is None:
+            notes.append(
+                f"Faster with the few-step add-on: run `python -m instantid_demo download {recipe.lora}` once."
+            )
+            recipe = self.defaults.without_lora.get(request.quality, self.defaults.recipes["quality"])
+        if request.quick_decode and not isinstance(self.autoencoder(request), AutoencoderTiny):
+            what_next = "run `python -m instantid_demo download taesdxl` once."
+            if self.source.architecture != "sdxl":
+                what_next = "there is none for this kind of model."
+            notes.append(f"Quick decoding needs a tiny autoencoder: {what_next}")
+        return recipe, notes
+
+    def autoencoder(self, request: GenerationRequest) -> Any:
+        """What makes the picture of the finished latents."""
+        return self._tiny if request.quick_decode and self._tiny is not None else self._text.vae
 
     @contextmanager
     def adapted(self, request: GenerationRequest, recipe: Recipe, say: Say) -> Iterator[None]:
@@ -132,22 +146,18 @@ class Loaded:
     def lean(self) -> str | None:
         """Goes to the next leaner way of running; returns how in words, or None where there is none."""
         free_memory()
-        vae = self._text.vae
+        if not self.halves:
+            self.batch, self.halves = 1, True
+            if hasattr(self._text.vae, "enable_tiling"):
+                self._text.vae.enable_tiling()
+            return "one picture at a time, in smaller pieces"
         if self.device.type == "cuda" and self._offload != "sequential":
             self._offload = LEANER.get(self._offload, "model")
             loading.place_pipeline(self._text, self.device, self._offload)
-            self.batch = 1
             return "parts of the model wait in main memory"
-        if self.batch > 1 or not getattr(vae, "use_tiling", True):
-            self.batch = 1
-            if hasattr(vae, "enable_tiling"):
-                vae.enable_tiling()
-            return "one picture at a time, decoded in tiles"
         return None
 
     def _tiny_vae(self, folder: Path) -> Any:
-        from diffusers import AutoencoderTiny
-
         return AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype).to(self.device)
 
     def _control(self, kind: ControlKind, say: Say) -> Any:

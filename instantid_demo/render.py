@@ -18,6 +18,7 @@ from instantid_demo.jobs import Job
 from instantid_demo.loaded import Loaded
 from instantid_demo.method import savings
 from instantid_demo.method.conditioning import IdentityCondition
+from instantid_demo.method.halves import one_half_at_a_time
 from instantid_demo.method.reuse import deep_blocks_reused
 from instantid_demo.prepare import Prepared
 from instantid_demo.request import Progress, RequestError
@@ -85,7 +86,7 @@ def render(loaded: Loaded, prepared: Prepared, job: Job, emit: Emit) -> list[Ima
         for latents in denoise(loaded, pipe, prepared, seeds, watch):
             job.check()
             emit(Progress(stage="decoding", done=len(pictures), total=len(prepared.seeds)))
-            pictures.append(decode(pipe, latents, loaded.backend))
+            pictures.append(decode(pipe, latents, loaded.backend, loaded.autoencoder(prepared.request)))
     return pictures
 
 
@@ -155,6 +156,8 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
         stack.enter_context(guidance)
         stack.enter_context(savings.applied(pipe))
         stack.enter_context(deep_blocks_reused(pipe.unet, request.deep_every))
+        if loaded.halves and loaded.backend is None and request.deep_every == request.identity_every == 1:
+            stack.enter_context(one_half_at_a_time(pipe))
         if request.deep_every == 1:  # OpenVINO's networks are whole
             stack.enter_context(loaded.accelerated(pipe, lambda said: _tell(watch.emit, said)))
         latents = pipe(**arguments).images
@@ -167,13 +170,20 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
 
 
 @torch.no_grad()
-def decode(pipe: Any, latents: Tensor, backend: OpenVino | None = None) -> Image.Image:
-    """Latents `(c, h, w)` to a picture; by the backend where there is one.
+def decode(pipe: Any, latents: Tensor, backend: OpenVino | None = None, vae: Any = None) -> Image.Image:
+    """Latents `(c, h, w)` to a picture.
+
+    Args:
+        pipe: the pipeline that made them.
+        latents: clean and scaled, as the pipeline returns them.
+        backend: decodes where it can; None: PyTorch does.
+        vae: an autoencoder in place of the pipeline's own.
 
     Raises:
         BackendError: the backend failed.
     """
-    vae, config = pipe.vae, pipe.vae.config
+    vae = vae or pipe.vae
+    config = vae.config
     # SDXL's own VAE overflows in float16 and says so in its config.
     upcast = vae.dtype == torch.float16 and config.get("force_upcast", False)
     if upcast:

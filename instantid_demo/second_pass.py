@@ -71,7 +71,8 @@ def _redraw(
     )
     pipe = loaded.pipeline("image")
     watch = Watch(job, emit, None, max(1, int(alone.recipe.steps * CHANGE)))
-    drawn = decode(pipe, denoise(loaded, pipe, alone, [seed], watch)[0], loaded.backend)
+    latents = denoise(loaded, pipe, alone, [seed], watch)[0]
+    drawn = decode(pipe, latents, loaded.backend, loaded.autoencoder(alone.request))
     result = picture.copy()
     result.paste(drawn.resize((size, size), Image.Resampling.LANCZOS), (left, top), _soft(size))
     return result

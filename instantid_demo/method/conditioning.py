@@ -85,10 +85,13 @@ class Conditioning:
     """Compute keys and values of text and tokens once per request: exact, they do not change between steps."""
     rows: Tensor | None = None
     """(B, k, T, D): `tokens` as the networks see them: no-face rows first with guidance."""
-    _keys: dict[tuple[int, str], tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    guided: bool = False
+    """Whether `rows` holds both halves of guidance."""
+    _keys: dict[tuple[int, str], list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=dict, repr=False)
 
     def expand(self, images: int, guided: bool) -> Tensor:
         """Sets and returns `rows` for `images` pictures, preceded by their no-face rows where `guided`."""
+        self.guided = guided
         halves = self.tokens if guided else self.tokens[1:]
         self.rows = halves.repeat_interleave(images, dim=0)
         return self.rows
@@ -97,10 +100,14 @@ class Conditioning:
         """Keys and values of `states` in layer `owner`, from memory where `states` is the same tensor as before."""
         if not self.reuse_keys:
             return project(states)
-        kept = self._keys.get((id(owner), name))
-        if kept is None or kept[0] is not states:
-            kept = self._keys[id(owner), name] = (states, *project(states))
-        return kept[1:]
+        known = self._keys.setdefault((id(owner), name), [])
+        for of, keys, values in known:
+            if of is states:
+                return keys, values
+        keys, values = project(states)
+        # Two: guidance's halves may come one after the other.
+        known[:] = [*known[-1:], (states, keys, values)]
+        return keys, values
 
 
 def resample(resampler: torch.nn.Module, identities: Sequence[IdentityCondition], noise: float, device) -> Tensor:

@@ -2,15 +2,18 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from instantid_demo import framing, presets, series
+from instantid_demo import framing, presets, render, series
 from instantid_demo.engine import Engine
 from instantid_demo.faces.views import NAMED_VIEWS
 from instantid_demo.jobs import Cancelled, Job
+from instantid_demo.loaded import Loaded
 from instantid_demo.request import GenerationRequest, Person, Progress, Region, RequestError, Result, View
 from instantid_demo.settings import Settings
 
@@ -160,16 +163,51 @@ def test_failures_are_told_and_leave_the_engine_as_it_was(
         (ask(portraits, face_index=5), "face"),
         (ask(portraits, style="no such style"), "style"),
         (ask(portraits, model=str(tmp_path)), "model"),
-        (ask(portraits, control=({"kind": "depth", "image": portraits[0]},)), "depth"),
     ):
         with pytest.raises(RequestError, match=words):
             engine.generate(request)
     assert np.array_equal(pixels(engine.generate(ask(portraits))), usual)
 
 
+def test_short_memory_makes_the_same_picture_in_smaller_pieces(
+    engine: Engine, portraits: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ask(portraits, guidance=2.5, images=2)
+    usual = engine.generate(request)
+    denoise = render.denoise
+
+    def at_most_one_row(loaded: Loaded, pipe: Any, *more: Any) -> Any:
+        def refuse(module: Any, args: tuple) -> None:
+            if len(args[0]) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+
+        hook = pipe.unet.conv_in.register_forward_pre_hook(refuse)
+        try:
+            return denoise(loaded, pipe, *more)
+        finally:
+            hook.remove()
+
+    monkeypatch.setattr(render, "denoise", at_most_one_row)
+    lean = Engine(engine.settings)
+    result = lean.generate(request)
+    assert any("Memory was short" in note for note in result.notes)
+    assert np.abs(pixels(result, 1) - pixels(usual, 1)).max() <= 2
+
+
+def test_too_little_memory_is_told_and_the_next_request_works(
+    engine: Engine, portraits: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(render, "denoise", refuse)
+        with pytest.raises(RequestError, match="not enough memory"):
+            engine.generate(ask(portraits))
+    assert engine.generate(ask(portraits)).pictures
+
+
 def test_edges_of_a_photo_are_followed(engine: Engine, portraits: list[Path]) -> None:
-    if not (engine.settings.pocket / "control-canny").is_dir():
-        pytest.skip("this Pocket has no ControlNet on edges")
     posed = {"pose": portraits[3], "prompt": "a photo of a person"}
     control = {"kind": "canny", "image": portraits[3], "strength": 1.0}
     plain, followed = (pixels(engine.generate(ask(portraits, **posed, control=used))) for used in ((), (control,)))

@@ -63,6 +63,14 @@ def test_fast_says_which_download_makes_it_faster(settings: Settings) -> None:
     assert any("download lightning" in note for note in Engine(settings).generate(request).notes)
 
 
+def test_quick_decoding_says_what_it_needs(settings: Settings) -> None:
+    loaded = Loaded(sources.resolve("sdxl", settings), settings, lambda said: None)
+    request = GenerationRequest(quick_decode=True)
+    assert loaded.recipe(request)[1] == []  # this small model's own autoencoder is a tiny one
+    loaded.text.vae = AutoencoderKL()
+    assert any("download taesdxl" in note for note in loaded.recipe(request)[1])
+
+
 def test_an_extra_control_asks_for_its_download(settings: Settings) -> None:
     control = ({"kind": "canny", "image": PHOTO},)
     with pytest.raises(RequestError, match="download control-canny"):
@@ -86,6 +94,17 @@ def test_downloaded_autoencoders_take_their_places(settings: Settings) -> None:
     loaded = Loaded(sources.resolve("sdxl", settings), settings, lambda said: None)
     assert loaded.text.vae.config.decoder_block_out_channels != [16] * 4
     assert loaded.previewer(torch.zeros(8, 16, 16)).size == (256, 256)
+    assert loaded.autoencoder(GenerationRequest()) is loaded.text.vae
+    quick, usual = (
+        Engine(settings).generate(
+            GenerationRequest(
+                model="sdxl", face=(PHOTO,), seed=1, steps=1, width=128, height=128, quick_decode=quick_decode
+            )
+        )
+        for quick_decode in (True, False)
+    )
+    assert quick.pictures[0] != usual.pictures[0]
+    assert not any("Quick decoding" in note for note in quick.notes)
     in_half = Loaded(
         sources.resolve("sdxl", settings), settings.model_copy(update={"dtype": "float16"}), lambda said: None
     )

@@ -86,6 +86,22 @@ def counted(pipe: Any) -> Iterator[dict[str, int]]:
         hook.remove()
 
 
+def test_guidances_halves_one_after_the_other_give_the_original_latents(
+    pipe: Any, reference: torch.Tensor, counted: dict[str, int]
+) -> None:
+    sizes = []
+    hook = pipe.unet.conv_in.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+    try:
+        halved = run(pipe, SIZE, Mode("", True, "", halves=True), 3).latents
+    finally:
+        hook.remove()
+    assert difference(halved, reference) < 1e-4
+    assert sizes == [1] * 6
+    assert (counted["unet"], counted["keypoint_map"]) == (2, 1)
+    run(pipe, SIZE, Mode("", True, "", halves=True, guidance=1.0), 3)
+    assert not any("forward" in part.__dict__ for net in (pipe.unet, *pipe.controlnets) for part in net.modules())
+
+
 def test_keys_and_map_are_computed_once_per_request(pipe: Any, counted: dict[str, int]) -> None:
     mode = Mode("all", True, "")
     for request in (1, 2):
