@@ -65,10 +65,13 @@ class Bench:
         return run(pipe, self.size, mode, steps, self.backends.get(mode.precision), self._ends.get(mode.dtype))
 
     def _needed(self, modes: Sequence[Mode], share: float = 1.0) -> float:
-        """Bytes of memory, about, to have the networks of all these modes there, or this share of PyTorch's."""
-        widths = sum(dtype.itemsize for dtype in {mode.dtype for mode in modes})
-        converted = {mode.precision for mode in modes if mode.backend != "torch"}
-        return self.weights * GENEROUS * (share * widths + SHARE_OF_NETS * sum(BYTES[kind] for kind in converted))
+        """Bytes of memory, about, to have the networks of all these modes there, or this share of PyTorch's.
+
+        Of one mode on OpenVINO the larger copy counts: while it computes, PyTorch's waits on the disk.
+        """
+        widths = share * sum(dtype.itemsize for dtype in {mode.dtype for mode in modes})
+        converted = SHARE_OF_NETS * sum(BYTES[kind] for kind in {m.precision for m in modes if m.backend != "torch"})
+        return self.weights * GENEROUS * (max(widths, converted) if len(modes) == 1 else widths + converted)
 
     def _pipe(self, mode: Mode) -> Any:
         if mode.dtype in self._pipes:
