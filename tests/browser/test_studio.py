@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.browser.conftest import PICTURE_MS, generate, upload, with_face
 
@@ -67,16 +68,69 @@ def test_a_start_picture_is_changed_and_not_replaced(opened: Any, portraits: lis
     assert "strength" in Image.open(second).info["parameters"].lower()
 
 
-def test_edges_of_another_picture_are_shown_and_used(opened: Any, portraits: list[Path], outputs: Path) -> None:
-    page = opened_accordion(with_face(opened(), portraits[1]), "controls")
-    page.get_by_role("tab", name="Edges").click()
-    upload(page, "#control-canny-image", portraits[4])
-    page.locator("#control-canny-image img").first.wait_for()
-    page.locator("#control-canny-preview").click()
-    page.locator("#control-canny-map img").first.wait_for()
+def test_what_is_painted_over_changes_and_the_rest_stays(opened: Any, portraits: list[Path], outputs: Path) -> None:
+    page = opened_accordion(with_face(opened(), portraits[1]), "start")
+    canvas = page.locator("#init canvas").first
+    canvas.wait_for()
+    page.wait_for_timeout(1500)  # the editor takes a moment to set its canvas up, and no picture before
+    upload(page, "#init", portraits[4])
+    page.wait_for_timeout(1500)  # the editor fits the picture into its frame
+    box = canvas.bounding_box()
+    for part in range(12):  # the middle of the picture, line by line
+        y = box["y"] + box["height"] * (0.35 + 0.025 * part)
+        page.mouse.move(box["x"] + box["width"] * 0.4, y)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=6)
+        page.mouse.up()
+    page.wait_for_timeout(1500)  # the editor sends the mask a moment after the last line
     before = set(outputs.iterdir())
     generate(page)
-    assert '"canny"' in Image.open(newest(outputs, before)).info["parameters"]
+    made, photo = newest(outputs, before), Image.open(portraits[4]).convert("RGB")
+    pixels = np.asarray(Image.open(made).convert("RGB"), np.float32)
+    wanted = np.asarray(ImageOps.fit(photo, Image.open(made).size), np.float32)
+    changed = np.abs(pixels - wanted).mean(2)
+    side = len(changed)
+    middle = changed[int(0.4 * side) : int(0.6 * side), int(0.4 * side) : int(0.6 * side)]
+    edge = changed[:, : side // 8]
+    assert middle.mean() > 2 * edge.mean()  # Pocket's picture is small: the edge is a little softer as well
+
+
+def test_the_drawn_face_is_dragged_and_resized(opened: Any, portraits: list[Path]) -> None:
+    page = opened_accordion(with_face(opened(), portraits[1]), "view")
+    page.locator("#views [role=radio][data-id='slightly right']").click()
+    page.locator("#frame .face").wait_for()
+    frame = page.locator("#frame .surface").bounding_box()
+    drag(page, "#frame .face", 0.2 * frame["width"], 0.1 * frame["height"])
+    page.wait_for_function("Math.abs(document.querySelector('#place-x input[type=number]').value - 0.7) < 0.03")
+    before = float(page.locator("#place-size input[type=number]").input_value())
+    drag(page, "#frame .grip", -0.1 * frame["width"], -0.1 * frame["height"])
+    page.wait_for_function(f"document.querySelector('#place-size input[type=number]').value < {before - 0.1}")
+
+
+def drag(page: Any, what: str, x: float, y: float) -> None:
+    """Drags the middle of an element by so many pixels."""
+    page.locator(what).scroll_into_view_if_needed()
+    box = page.locator(what).bounding_box()
+    at = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(*at)
+    page.mouse.down()
+    page.mouse.move(at[0] + x, at[1] + y, steps=5)
+    page.mouse.up()
+
+
+@pytest.mark.parametrize(("kind", "tab"), [("pose", "Body pose"), ("depth", "Depth"), ("canny", "Edges")])
+def test_maps_of_another_picture_are_shown_and_used(
+    opened: Any, portraits: list[Path], outputs: Path, kind: str, tab: str
+) -> None:
+    page = opened_accordion(with_face(opened(), portraits[1]), "controls")
+    page.get_by_role("tab", name=tab).click()
+    upload(page, f"#control-{kind}-image", portraits[4])
+    page.locator(f"#control-{kind}-image img").first.wait_for()
+    page.locator(f"#control-{kind}-preview").click()
+    page.locator(f"#control-{kind}-map img").first.wait_for()
+    before = set(outputs.iterdir())
+    generate(page)
+    assert f'"{kind}"' in Image.open(newest(outputs, before)).info["parameters"]
 
 
 def test_four_variations_of_a_result(opened: Any, portraits: list[Path], outputs: Path) -> None:
