@@ -18,7 +18,11 @@ class ControlNet(ControlNetModel):
         kwargs["return_dict"] = False
         if kwargs.get("conditioning_scale", 1.0) == 0:
             nothing = sample.new_zeros(len(sample), 1, 1, 1)
-            return [nothing] * len(self.controlnet_down_blocks), nothing
+            # diffusers adds another ControlNet's middle into the first one's, in place: that must have its shape.
+            halved = len(self.config.block_out_channels) - 1
+            side = [-(-length // 2**halved) for length in sample.shape[-2:]]
+            middle = sample.new_zeros(len(sample), self.config.block_out_channels[-1], *side)
+            return [nothing] * len(self.controlnet_down_blocks), middle
         return super().forward(sample, timestep, encoder_hidden_states, *args, **kwargs)
 
 
@@ -40,7 +44,7 @@ class IdentityNet(ControlNet):
             return super().forward(sample, timestep, encoder_hidden_states, *args, **kwargs)
         due, self._count = self._count % request.every == 0, self._count + 1
         if self._kept is not None and not due and self._kept[0] == (scale, sample.shape):
-            return self._kept[1]
+            return self._kept[1][0], self._kept[1][1].clone()
 
         # The last rows: guess mode and guidance that ended early leave the no-face rows out.
         rows = request.rows[-len(sample) :].to(sample)
@@ -54,7 +58,8 @@ class IdentityNet(ControlNet):
             total = masked[:-1], masked[-1]
         assert total is not None
         if request.every > 1:
-            self._kept = (scale, sample.shape), total
+            # A copy: diffusers adds another ControlNet's middle into what it is given.
+            self._kept = (scale, sample.shape), (total[0], total[1].clone())
         return total
 
     def _confine(self, residual: Tensor, index: int) -> Tensor:

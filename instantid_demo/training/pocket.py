@@ -250,6 +250,13 @@ def _public_name(key: str) -> str:
     return key
 
 
+def load_control_net(folder: Path | None) -> ControlNetModel | None:
+    """Reads a checkpoint's extra ControlNet back in fp32, to train on; None where it has none."""
+    if folder is None or not (folder / ANY_CONTROL).is_dir():
+        return None
+    return ControlNetModel.from_pretrained(folder / ANY_CONTROL).float().train()
+
+
 def load(folder: Path) -> tuple[Networks, AutoencoderTiny, CLIPTokenizer]:
     """Reads an exported checkpoint back in fp32, to train on."""
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")

@@ -41,7 +41,7 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
         networks = pocket.build(len(tokenizer))
     for stage in STAGES:
         if stage == "controls":
-            networks.control_net = pocket.build_control_net(networks.unet)
+            networks.control_net = pocket.load_control_net(start) or pocket.build_control_net(networks.unet)
         folder = out / stage
         folder.mkdir(exist_ok=True)
         numbers = JointRecipe(**recipe[stage])

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from instantid_demo import framing, presets, render, series
+from instantid_demo.controls import maps
 from instantid_demo.engine import Engine
+from instantid_demo.faces.offline import CHIP_KEYPOINTS, OfflineAnalyser
 from instantid_demo.faces.views import NAMED_VIEWS
 from instantid_demo.jobs import Cancelled, Job
 from instantid_demo.loaded import Loaded
@@ -213,6 +215,21 @@ def test_edges_of_a_photo_are_followed(engine: Engine, portraits: list[Path]) ->
     plain, followed = (pixels(engine.generate(ask(portraits, **posed, control=used))) for used in ((), (control,)))
     photo = framing.cover(Image.open(portraits[3]).convert("RGB"), *plain.shape[1::-1])[0]
     assert likeness_of_edges(followed, np.asarray(photo)) > likeness_of_edges(plain, np.asarray(photo)) + 0.05
+
+
+@pytest.mark.parametrize("kind", ["depth", "pose"])
+def test_a_map_alone_places_the_head(engine: Engine, portraits: list[Path], tmp_path: Path, kind: str) -> None:
+    people, errors = OfflineAnalyser(), []
+    for x in (0.43, 0.57):
+        wanted = np.float32((CHIP_KEYPOINTS - 0.5) * 130 + (128 * x, 64))
+        drawn = {"depth": maps.head_depth, "pose": maps.skeleton}[kind]((128, 128), wanted)
+        drawn.save(tmp_path / "map.png")
+        control = {"kind": kind, "image": tmp_path / "map.png", "is_map": True, "strength": 1.0}
+        made = engine.generate(ask(portraits, identity_strength=0, control=(control,))).pictures[0]
+        found = people.locate(np.asarray(made))
+        assert len(found) == 1
+        errors.append(np.linalg.norm(found[0] - wanted, axis=1).mean() / np.linalg.norm(wanted[1] - wanted[0]))
+    assert np.mean(errors) < 0.15  # without a map: 0.21
 
 
 def likeness_of_edges(one: np.ndarray, other: np.ndarray) -> float:

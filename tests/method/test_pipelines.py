@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from instantid_demo.faces import keypoints, views
-from instantid_demo.method import prompts
+from instantid_demo.method import checkpoints, prompts
 from instantid_demo.method.conditioning import IdentityCondition
-from instantid_demo.method.identity_net import ControlNet
-from instantid_demo.method.loading import load_pipeline
+from instantid_demo.method.identity_net import ControlNet, IdentityNet
+from instantid_demo.method.loading import load_controlnet, load_pipeline
 from instantid_demo.request import View
 from instantid_demo.settings import ROOT
 
@@ -29,14 +29,24 @@ def face(seed: int) -> torch.Tensor:
     return vector / vector.norm()
 
 
-def run(pipe, people=None, steps=2, guidance=1.0, width=SIDE, count=1, **options):
+@pytest.fixture
+def with_edges(pipe):
+    """IdentityNet, and the extra ControlNet beside it."""
+    extra = load_controlnet(checkpoints.require(POCKET / "control", kind=("controlnet",)), ControlNet)
+    return type(pipe).of(pipe, controlnet=[pipe.controlnets[0], extra]).text_to_image()
+
+
+def run(pipe, people=None, steps=2, guidance=1.0, width=SIDE, count=1, strength=None, **options):
     people = people or [IdentityCondition(face(1))]
     points = views.keypoints_for(View(), None, width, SIDE, framing="pocket")
     words = prompts.encode(pipe, "a photo of a person", "")
+    drawn = keypoints.draw(width, SIDE, points)
+    extra = {} if strength is None else {"controlnet_conditioning_scale": [strength]}
     with torch.no_grad(), pipe.conditioned(people, **options):
         return pipe(
             **words,
-            image=keypoints.draw(width, SIDE, points),
+            **extra,
+            image=drawn if strength is None else [drawn, drawn],
             width=width,
             height=SIDE,
             num_inference_steps=steps,
@@ -87,6 +97,27 @@ def test_identity_net_runs_only_where_it_acts(pipe, monkeypatch) -> None:
     assert count(identity_scale=0.0) == 0
     assert count(window=(0.0, 0.5)) == 2
     assert count(every=2) == 2
+
+
+def test_identity_net_rests_beside_another_control_net(pipe, with_edges) -> None:
+    alone = run(with_edges, strength=1.0, identity_scale=0.0)
+    assert not torch.equal(alone, run(pipe, identity_scale=0.0))
+    assert torch.equal(run(with_edges, strength=0.0), run(pipe))
+
+
+def test_a_reused_answer_is_not_changed_by_another_control_net(with_edges, monkeypatch) -> None:
+    middles: list[torch.Tensor] = []
+    forward = IdentityNet.forward
+
+    def watched(*args, **kwargs):
+        answer = forward(*args, **kwargs)
+        middles.append(answer[1].clone())
+        return answer
+
+    monkeypatch.setattr(IdentityNet, "forward", watched)
+    run(with_edges, steps=4, strength=1.0, every=4)
+    assert len(middles) == 4
+    assert all(torch.equal(middle, middles[0]) for middle in middles)
 
 
 def test_reused_keys_change_nothing(pipe) -> None:
