@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--face", help="photo for --pocket")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--single", action="store_true", help="measure each exact saving alone as well")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile as well, which takes minutes")
     parser.add_argument(
         "--openvino", action="store_true", help="convert for OpenVINO first (once; later runs measure it by themselves)"
     )
@@ -53,7 +54,7 @@ def main() -> int:
     if arguments.side:
         size = dataclasses.replace(size, side=arguments.side)
     cache = Settings().home / "benchmarks" / f"{size.name}-{size.side}"  # type: ignore[call-arg]
-    chosen = [*modes.MODES, *(modes.SINGLE if arguments.single else [])]
+    chosen = [*modes.MODES, *(modes.SINGLE if arguments.single else []), *(modes.COMPILED if arguments.compile else [])]
     if arguments.openvino or synthetic.is_converted(cache):
         chosen += modes.OPENVINO
     if arguments.only:

@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.models import FACE, Size, build, tiny_autoencoder
 from benchmarks.modes import Mode
 from benchmarks.original import original
+from instantid_demo.backends.compiled import repeated_parts_compiled
 from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.guidance import guided
 from instantid_demo.method import prompts, savings
@@ -161,6 +162,11 @@ def run(
                 stack.enter_context(_hooked(module, calls[name]))
         if mode.savings is None:
             stack.enter_context(original(pipe))
+        elif mode.savings.layout:
+            for net in (pipe.unet, *pipe.controlnets):
+                savings.channels_last(net)  # once in a process, not once per picture
+        if mode.compiled:
+            stack.enter_context(repeated_parts_compiled([pipe.unet, *pipe.controlnets]))
         peak = Peak()
         cpu = time.process_time()
         text = prompts.encode(pipe, PROMPT, NEGATIVE) if alone is None else alone.text

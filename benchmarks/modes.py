@@ -33,6 +33,8 @@ class Mode:
     deep_every: int = 1
     quick_decode: bool = False
     """A tiny autoencoder decodes."""
+    compiled: bool = False
+    """`torch.compile` makes the repeated parts."""
     halves: bool = False
     """Guidance's two halves run one after the other."""
     steps: int | None = None
@@ -106,6 +108,10 @@ OPENVINO = [
         steps=4,
         quick_decode=True,
     ),
+]
+COMPILED = [
+    Mode("compiled", True, "all exact savings, repeated parts compiled", compiled=True),
+    Mode("compiled-bf16", False, "the same computing in bfloat16", torch.bfloat16, compiled=True),
 ]
 SINGLE = [
     Mode(f"only-{name}", True, f"the saving `{name}` alone", savings=Savings(**{**NO_SAVINGS, name: True}))

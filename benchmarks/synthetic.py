@@ -14,9 +14,10 @@ from benchmarks.measure import Ends, Run, difference, ends_alone, run
 from benchmarks.models import PARTS, SHARE_OF_NETS, Size, build, weights_of
 from benchmarks.modes import Mode
 from instantid_demo.backends.openvino import OpenVino
+from instantid_demo.memory import free_memory
 from instantid_demo.settings import ROOT
 
-WARM_UP = ("reference", "exact", "bf16", "openvino", "openvino-bf16")
+WARM_UP = ("reference", "exact", "bf16", "openvino", "openvino-bf16", "compiled", "compiled-bf16")
 BYTES = {"f32": 4, "bf16": 2}
 """Of a weight that OpenVINO converted."""
 GENEROUS = 1.4
@@ -50,7 +51,11 @@ class Bench:
 
         Beside one step of large networks only a conversion weighs anything.
         """
-        if mode.name in WARM_UP and mode.name not in self._warm and (self.together or mode.backend != "torch"):
+        if (
+            mode.name in WARM_UP
+            and mode.name not in self._warm
+            and (self.together or mode.backend != "torch" or mode.compiled)
+        ):
             self.say(f"warming up: {mode.name}")
             self._warm.add(mode.name)
             self._run(mode, 1)
@@ -62,6 +67,7 @@ class Bench:
 
     def _run(self, mode: Mode, steps: int) -> Run:
         pipe = self._pipe(mode)
+        free_memory()  # what building or another mode left behind is not this mode's
         return run(pipe, self.size, mode, steps, self.backends.get(mode.precision), self._ends.get(mode.dtype))
 
     def _needed(self, modes: Sequence[Mode], share: float = 1.0) -> float:

@@ -185,7 +185,7 @@ class Engine:
     def _other_way(self, error: Exception) -> tuple[str, str]:
         """Makes the model run another way after `error`: why and how, in words. Raises where there is none."""
         from instantid_demo.backends.openvino import BackendError
-        from instantid_demo.loaded import is_out_of_memory
+        from instantid_demo.memory import is_out_of_memory
 
         if self._loaded is not None and isinstance(error, BackendError):
             log.warning("OpenVINO failed: %s", error)
@@ -266,7 +266,7 @@ class Engine:
     def _drop(self) -> None:
         if self._loaded is None:
             return
-        from instantid_demo.loaded import free_memory
+        from instantid_demo.memory import free_memory
 
         self._loaded, self._texts = None, None
         free_memory()

@@ -1,6 +1,5 @@
 """One model in memory: its pipelines, its face analyser, and how lean it runs."""
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderTiny
 
-from instantid_demo.backends import choice
+from instantid_demo.backends import choice, compiled
+from instantid_demo.memory import free_memory
 from instantid_demo.method import checkpoints, loading
 from instantid_demo.method.identity_net import ControlNet
 from instantid_demo.presets import Defaults, Recipe, of
@@ -53,6 +53,9 @@ class Loaded:
         """Pictures denoised together."""
         self.halves = False
         """Guidance's two halves run one after the other."""
+        if self._compiles():
+            compiled.compile_repeated(self._text.unet)
+            compiled.compile_repeated(self._text.controlnets[0])
 
     def pipeline(self, task: str, kinds: Sequence[ControlKind] = (), say: Say = lambda _: None) -> Any:
         """The pipeline for a task (`text`, `image`, `inpaint`) with IdentityNet and these extra ControlNets.
@@ -153,9 +156,16 @@ class Loaded:
             return "one picture at a time, in smaller pieces"
         if self.device.type == "cuda" and self._offload != "sequential":
             self._offload = LEANER.get(self._offload, "model")
+            if not self._compiles():
+                for net in (self._text.unet, self._text.controlnets[0], *self._extra.values()):
+                    compiled.compiled_no_more(net)
             loading.place_pipeline(self._text, self.device, self._offload)
             return "parts of the model wait in main memory"
         return None
+
+    def _compiles(self) -> bool:
+        """Whether PyTorch's networks are compiled: OpenVINO reads them as they are, and so does what moves them."""
+        return self._settings.compile and self.backend is None and self._offload != "sequential"
 
     def _tiny_vae(self, folder: Path) -> Any:
         return AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype).to(self.device)
@@ -170,24 +180,8 @@ class Loaded:
         if folder not in self._extra:
             say(f"Loading the {kind} ControlNet …")
             info = checkpoints.require(folder, kind=("controlnet", "identity-net"))
-            self._extra[folder] = loading.load_controlnet(info, ControlNet, dtype=self._text.unet.dtype).to(self.device)
+            net = loading.load_controlnet(info, ControlNet, dtype=self._text.unet.dtype).to(self.device)
+            if self._compiles():
+                compiled.compile_repeated(net)
+            self._extra[folder] = net
         return self._extra[folder]
-
-
-def free_memory() -> None:
-    """Returns unused memory to the device."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the device or the machine has too little memory."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in words for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
         "auto", description="What waits in main memory instead of the graphics card's."
     )
     backend: Literal["auto", "torch", "openvino"] = Field("auto", description="What computes on a processor.")
+    compile: bool = Field(False, description="Compile PyTorch's networks first: minutes once, then faster pictures.")
     offline: bool = Field(False, description="Never use the network, not even when asked to download.")
 
     hosted: bool = Field(False, description="Strangers use it: history per user and off, limits and rates apply.")

@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from instantid_demo.backends.compiled import uncompiled
+from instantid_demo.memory import free_memory
+
 REMEMBERED = 4
 """Answers that a remembered module keeps: one per person of a request."""
 REMEMBERED_FACES = 16
@@ -63,7 +66,7 @@ def applied(pipe: Any, savings: Savings | None = None) -> Iterator[None]:
                 channels_last(net)
         if chosen.kernels and on_cpu and pipe.unet.dtype == torch.float32 and has_onednn():
             for net in nets:
-                for module in net.modules():
+                for module in uncompiled(net):
                     if type(module) is nn.Linear:
                         stack.enter_context(replaced(module, _onednn(module)))
         for net in pipe.controlnets:
@@ -147,6 +150,8 @@ def channels_last(net: nn.Module) -> None:
     first = next((module.weight for module in net.modules() if isinstance(module, nn.Conv2d)), None)
     if first is not None and not first.is_contiguous(memory_format=torch.channels_last):
         net.to(memory_format=torch.channels_last)
+        # The old weights' places lie scattered and would stay with the process.
+        free_memory()
 
 
 def has_onednn() -> bool:
