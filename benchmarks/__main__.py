@@ -21,8 +21,9 @@ def main() -> int:
         choices=["smallest", "tiny", "sdxl"],
         help="random networks like SDXL, narrow or full size; smallest is for tests",
     )
-    what.add_argument("--pocket", action="store_true", help="the embedded model, through the engine")
-    parser.add_argument("--face", help="photo for --pocket")
+    what.add_argument("--model", help="a real model through the engine: pocket, sdxl, a folder, a file")
+    parser.add_argument("--face", help="photo for --model")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where it runs")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--single", action="store_true", help="measure each exact saving alone as well")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well, which takes minutes")
@@ -39,28 +40,31 @@ def main() -> int:
 
     quiet.libraries()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
-    if arguments.pocket:
-        from benchmarks import pocket
+    if arguments.model:
+        from benchmarks import real
 
-        report = pocket.measure(arguments.face, arguments.rounds)
-        print(json.dumps(report, indent=1) if arguments.json else pocket.table(report))
+        report = real.measure(arguments.model, arguments.face, arguments.rounds, arguments.device)
+        print(json.dumps(report, indent=1) if arguments.json else real.table(report))
         return 0
 
     from benchmarks import modes, synthetic
     from benchmarks.models import SIZES
+    from instantid_demo.method.loading import choose_device
     from instantid_demo.settings import Settings
 
+    device = choose_device(None if arguments.device == "auto" else arguments.device)
     size = SIZES[arguments.synthetic]
     if arguments.side:
         size = dataclasses.replace(size, side=arguments.side)
     cache = Settings().home / "benchmarks" / f"{size.name}-{size.side}"  # type: ignore[call-arg]
     chosen = [*modes.MODES, *(modes.SINGLE if arguments.single else []), *(modes.COMPILED if arguments.compile else [])]
-    if arguments.openvino or synthetic.is_converted(cache):
+    if device.type == "cpu" and (arguments.openvino or synthetic.is_converted(cache)):
         chosen += modes.OPENVINO
     if arguments.only:
         wanted = arguments.only.split(",")
         needed = {"reference", *wanted, *(mode.compared_with for mode in chosen if mode.name in wanted)}
         chosen = [mode for mode in chosen if mode.name in needed]
+    chosen = modes.on(device.type, chosen)
     tiny = size.name != "sdxl"
     report = synthetic.compare(
         size,
@@ -68,6 +72,7 @@ def main() -> int:
         budget=arguments.budget or (42.0 if tiny else 1.0),
         most=arguments.rounds,
         cache=cache,
+        device=device,
         say=say if sys.stderr.isatty() or not tiny else lambda said: None,
     )
     print(json.dumps(report, indent=1) if arguments.json else synthetic.table(report))

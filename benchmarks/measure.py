@@ -52,18 +52,29 @@ class Run:
 class Calls:
     """Wall and CPU seconds of each call of a network."""
 
+    device: torch.device
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     _start: tuple[float, float] = (0.0, 0.0)
 
     def before(self, module: Any, args: tuple) -> None:
         """Forward pre-hook."""
+        finish(self.device)
         self._start = time.perf_counter(), time.process_time()
 
     def after(self, module: Any, args: tuple, output: Any) -> None:
         """Forward hook."""
+        finish(self.device)
         self.wall.append(time.perf_counter() - self._start[0])
         self.cpu.append(time.process_time() - self._start[1])
+
+
+def finish(device: torch.device) -> None:
+    """Waits until the device has computed all that it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def projected(seconds: Sequence[float], rows: Sequence[int], planned: Sequence[int]) -> float:
@@ -97,26 +108,29 @@ class Ends:
     peak_gb: float
 
 
-def ends_alone(size: Size, dtype: torch.dtype) -> Ends:
+def ends_alone(size: Size, dtype: torch.dtype, device: torch.device) -> Ends:
     """Text encoders and VAE, one after the other, each in memory alone."""
-    peak = Peak()
+    peak = Peak(device)
     with torch.no_grad():
-        pipe = build(size, dtype, ["text"])
+        pipe = build(size, dtype, ["text"], device)
         prompts.encode(pipe, PROMPT, NEGATIVE)  # libraries prepare at their first call
+        finish(device)
         cpu, begin = time.process_time(), time.perf_counter()
         text = prompts.encode(pipe, PROMPT, NEGATIVE)
+        finish(device)
         texts, cpu_texts = time.perf_counter() - begin, time.process_time() - cpu
         del pipe
         gc.collect()
-        pipe = build(size, dtype, ["vae"])
+        pipe = build(size, dtype, ["vae"], device)
         latents = torch.randn(4, size.side // 8, size.side // 8, generator=torch.Generator().manual_seed(3))
         cpu = time.process_time()
-        stages = {"text": texts, **_finished(pipe, latents.to(dtype))}
+        stages = {"text": texts, **_finished(pipe, latents.to(device, dtype))}
     return Ends(text, stages, cpu_texts + time.process_time() - cpu, peak.read())
 
 
 def _finished(pipe: Any, latents: Tensor, backend: OpenVino | None = None, vae: Any = None) -> dict[str, float]:
     """Wall-clock seconds of decoding, by `vae` if it is given, and saving."""
+    finish(latents.device)
     begin = time.perf_counter()
     picture = decode(pipe, latents, backend, vae)
     decoded = time.perf_counter()
@@ -141,11 +155,13 @@ def run(
     """
     steps = mode.steps or size.steps
     measured = min(measured, steps)
-    calls = {"text": Calls(), "tokens": Calls(), "identity_net": Calls(), "unet": Calls()}
+    device = pipe.unet.device
+    calls = {name: Calls(device) for name in ("text", "tokens", "identity_net", "unet")}
     ends: list[float] = []
-    tiny = tiny_autoencoder(size, mode.dtype) if mode.quick_decode else None
+    tiny = tiny_autoencoder(size, mode.dtype, device) if mode.quick_decode else None
 
     def on_step(_pipe: Any, step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        finish(device)
         ends.append(time.perf_counter())
         return values
 
@@ -162,12 +178,12 @@ def run(
                 stack.enter_context(_hooked(module, calls[name]))
         if mode.savings is None:
             stack.enter_context(original(pipe))
-        elif mode.savings.layout:
+        elif mode.savings.layout and device.type == "cpu":
             for net in (pipe.unet, *pipe.controlnets):
                 savings.channels_last(net)  # once in a process, not once per picture
         if mode.compiled:
             stack.enter_context(repeated_parts_compiled([pipe.unet, *pipe.controlnets]))
-        peak = Peak()
+        peak = Peak(device)
         cpu = time.process_time()
         text = prompts.encode(pipe, PROMPT, NEGATIVE) if alone is None else alone.text
         begin = time.perf_counter()
@@ -226,7 +242,7 @@ def run(
     cpu_nets = sum(projected(net.cpu, tried[i], planned[i]) for i, net in enumerate(nets.values()))
     cpu_once = cpu - sum(sum(entry.cpu) for entry in nets.values())
     highest = max(peak.read(), alone.peak_gb if alone else 0.0)
-    return Run(stages, cpu_once + cpu_nets, highest, latents.float())
+    return Run(stages, cpu_once + cpu_nets, highest, latents.float().cpu())
 
 
 @contextmanager
@@ -254,18 +270,20 @@ def _keypoints(size: Size) -> Image.Image:
 
 
 class Peak:
-    """The most memory that the process itself held since this object was made, in GB.
+    """The most memory held since this object was made, in GB: of a CUDA device what PyTorch allocated there.
 
-    On Linux without the files that are mapped into it, which the system takes back at need: looked at every 20 ms.
-    Elsewhere everything since the process began.
+    Of a processor what the process itself held, on Linux without the files that are mapped into it, which the system
+    takes back at need: looked at every 20 ms. Elsewhere everything since the process began.
     """
 
     _STATUS, _PAUSE = Path("/proc/self/status"), 0.02
     _OWN = ("RssAnon:", "RssShmem:")
 
-    def __init__(self) -> None:
-        self._most, self._ended = 0, threading.Event()
-        if self._STATUS.is_file():
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._most, self._ended = device, 0, threading.Event()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        elif self._STATUS.is_file():
             threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -279,6 +297,8 @@ class Peak:
     def read(self) -> float:
         """Gigabytes at their highest; ends the watch."""
         self._ended.set()
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / GIGABYTE
         if self._STATUS.is_file():
             return self._most / GIGABYTE
         import resource

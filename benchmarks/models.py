@@ -16,6 +16,7 @@ from instantid_demo.method.pipelines import SDXLTextToImage
 from instantid_demo.settings import ROOT
 from instantid_demo.training.pocket import _joined, _public_name
 
+CPU = torch.device("cpu")
 FACE = 512
 TOKENS = 16
 SHARE_OF_NETS = 0.83
@@ -61,13 +62,16 @@ Part = Literal["text", "nets", "vae"]
 PARTS: tuple[Part, ...] = ("text", "nets", "vae")
 
 
-def build(size: Size, dtype: torch.dtype = torch.float32, parts: Sequence[Part] = PARTS) -> SDXLTextToImage:
+def build(
+    size: Size, dtype: torch.dtype = torch.float32, parts: Sequence[Part] = PARTS, device: torch.device = CPU
+) -> SDXLTextToImage:
     """The product's own text-to-image pipeline on random networks, the same weights at every call.
 
     Args:
         size: how large.
         dtype: of all weights.
         parts: what is there; the others are None, and the pipeline can only do what needs them not.
+        device: where they are put once they are made.
     """
     tokenizer = _tokenizer()
     networks: dict[str, Any] = dict.fromkeys(("text_encoder", "text_encoder_2", "unet", "controlnet", "vae"))
@@ -90,15 +94,15 @@ def build(size: Size, dtype: torch.dtype = torch.float32, parts: Sequence[Part] 
         **networks, tokenizer=tokenizer, tokenizer_2=tokenizer, scheduler=scheduler, add_watermarker=False
     )
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return pipe.to(device)
 
 
-def tiny_autoencoder(size: Size, dtype: torch.dtype) -> AutoencoderTiny:
+def tiny_autoencoder(size: Size, dtype: torch.dtype, device: torch.device) -> AutoencoderTiny:
     """Of TAESDXL's shape, a quarter as wide where the networks are small."""
     width = 64 if size.name == "sdxl" else 16
     torch.manual_seed(0)
     vae = AutoencoderTiny(encoder_block_out_channels=(width,) * 4, decoder_block_out_channels=(width,) * 4)
-    return vae.to(dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return vae.to(device, dtype).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def weights_of(size: Size) -> int:

@@ -1,6 +1,7 @@
 """The ways of running that are compared, and which networks each of their steps runs."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -53,6 +54,13 @@ class Mode:
             planned.append((rows if runs and due % self.every == 0 else 0, deep * rows))
             due += runs
         return planned
+
+
+def on(device: str, modes: Sequence[Mode]) -> list[Mode]:
+    """The modes on a kind of device: as the original does, with float16 in float32's place on CUDA."""
+    if device != "cuda":
+        return list(modes)
+    return [replace(mode, dtype=torch.float16) if mode.dtype == torch.float32 else mode for mode in modes]
 
 
 NO_SAVINGS = {"keys": False, "keypoint_map": False, "kernels": False, "layout": False, "tokens": False}

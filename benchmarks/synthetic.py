@@ -30,11 +30,15 @@ class Bench:
     Then text encoders and VAE are measured by themselves if UNet and IdentityNet leave them no room.
     """
 
-    def __init__(self, size: Size, modes: Sequence[Mode], cache: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, size: Size, modes: Sequence[Mode], cache: Path, device: torch.device, say: Callable[[str], None]
+    ) -> None:
         """`cache` holds OpenVINO's networks."""
-        self.size, self.say = size, say
+        self.size, self.device, self.say = size, device, say
         self.weights = weights_of(size)
         self.memory = psutil.virtual_memory().available
+        if device.type == "cuda":
+            self.memory, _ = torch.cuda.mem_get_info(device)
         self.together = self._needed(modes) < self.memory
         self.backends = {mode.precision: OpenVino(cache, mode.precision) for mode in modes if mode.backend != "torch"}
         self.load_seconds: dict[str, float] = {}
@@ -89,11 +93,11 @@ class Bench:
         self.say(f"building the networks in {name}")
         parts = PARTS
         if not self.together and self._needed([mode]) > self.memory:
-            self._ends[mode.dtype] = ends_alone(self.size, mode.dtype)
+            self._ends[mode.dtype] = ends_alone(self.size, mode.dtype, self.device)
             gc.collect()
             parts = ("nets",)
         start = time.perf_counter()
-        self._pipes[mode.dtype] = build(self.size, mode.dtype, parts)
+        self._pipes[mode.dtype] = build(self.size, mode.dtype, parts, self.device)
         self.load_seconds[name] = round(time.perf_counter() - start, 3)
         return self._pipes[mode.dtype]
 
@@ -110,6 +114,7 @@ def compare(
     budget: float,
     most: int,
     cache: Path,
+    device: torch.device,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measures every mode in rounds until `budget` seconds are over: at least one, at most `most`.
@@ -122,7 +127,7 @@ def compare(
     together go through one round, one kind of number after the other.
     """
     started = time.perf_counter()
-    bench = Bench(size, modes, cache, say)
+    bench = Bench(size, modes, cache, device, say)
     if bench.together:
         for mode in modes:
             bench.warm_up(mode)
@@ -145,6 +150,7 @@ def compare(
             break
     done = [mode for mode in modes if mode.name in rounds[0]]
     return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "size": size.name,
         "side": size.side,
         "steps": size.steps,
@@ -205,8 +211,8 @@ def _entry(mode: Mode, rounds: list[dict[str, Run]], steps: int) -> dict[str, An
 def table(report: dict[str, Any]) -> str:
     """The report for people."""
     lines = [
-        f"{report['size']}: {report['side']}x{report['side']}, {report['steps']} steps, each kind of step "
-        f"measured and summed over all of them; medians of {report['rounds']} round(s), "
+        f"{report['size']} on {report['device']}: {report['side']}x{report['side']}, {report['steps']} steps, "
+        f"each kind of step measured and summed over all of them; medians of {report['rounds']} round(s), "
         f"{report['threads']} threads.",
         "",
         "| mode | type | total s (min-max) | ratio | CPU ratio | IdentityNet s | UNet s | decode s | peak GB | max d |",

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from benchmarks.measure import projected
-from benchmarks.modes import MODES, Mode
+from benchmarks.modes import MODES, Mode, on
+from instantid_demo.settings import ROOT
 
 
 def test_projection_counts_the_first_call_once_and_later_ones_by_their_kind() -> None:
@@ -46,3 +48,21 @@ def test_a_reference_is_among_the_modes() -> None:
     names = [mode.name for mode in MODES]
     assert len(set(names)) == len(names)
     assert all(mode.compared_with in names for mode in MODES)
+
+
+def test_on_cuda_the_original_computes_in_float16() -> None:
+    kinds = {mode.name: mode.dtype for mode in on("cuda", MODES)}
+    assert kinds["reference"] == kinds["exact"] == torch.float16
+    assert kinds["bf16"] == torch.bfloat16
+    assert on("mps", MODES) == on("cpu", MODES) == MODES
+
+
+def test_a_real_model_is_measured_through_the_engine() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--model", "pocket", "--device", "cpu", "--json", "--rounds", "1"]
+    done = subprocess.run([*command, "--face", str(ROOT / "assets/examples/woman.jpg")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["model"] == "pocket"
+    assert [entry["name"] for entry in report["pictures"]] == ["first picture", "another seed", "another prompt"]
+    assert all(entry["stages"]["pictures"] > 0 for entry in report["pictures"])
+    assert [entry["pictures"] for entry in report["batches"]] == [1, 2, 4, 8]

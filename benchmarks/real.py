@@ -1,32 +1,35 @@
-"""Warm seconds of the embedded model through the engine: a picture alone, several pictures, several users."""
+"""Warm seconds of a real model through the engine: a picture alone, several pictures, several users."""
 
 import statistics
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from instantid_demo.engine import Engine
 from instantid_demo.request import GenerationRequest
 from instantid_demo.settings import ROOT, Settings
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
 BATCHES = (1, 2, 4, 8)
 """Pictures of one request."""
 WAITING = (1, 2, 4)
 """Users who ask at the same moment."""
 
 
-def measure(face: str | None, rounds: int) -> dict[str, Any]:
+def measure(model: str, face: str | None, rounds: int, device: Device = "auto") -> dict[str, Any]:
     """Seconds by stage of the first picture, of further seeds, and of further prompts; medians with min and max.
 
     Then of requests for several pictures, and of several users at once.
 
     Args:
+        model: its name, as for `generate --model`.
         face: a photo; None: the first of the portraits beside the repository.
         rounds: pictures of each kind after the first.
+        device: where it runs.
     """
     photo = Path(face) if face else _portrait()
-    engine = Engine(Settings(model="pocket"))  # type: ignore[call-arg]
+    engine = Engine(Settings(model=model, device=device))  # type: ignore[call-arg]
     begin = time.perf_counter()
     engine.warm_up()
     load = time.perf_counter() - begin
@@ -40,7 +43,7 @@ def measure(face: str | None, rounds: int) -> dict[str, Any]:
         for count in BATCHES
     ]
     return {
-        "model": "pocket",
+        "model": model,
         "load_seconds": round(load, 3),
         "pictures": [
             {
@@ -113,5 +116,5 @@ def _line(engine: Engine, photo: Path, users: int) -> dict[str, Any]:
 def _portrait() -> Path:
     found = sorted((ROOT.parent / "shared" / "portraits").glob("*.jpg"))
     if not found:
-        raise SystemExit("Give a photo of a face: --pocket --face photo.jpg")
+        raise SystemExit("Give a photo of a face: --face photo.jpg")
     return found[0]
