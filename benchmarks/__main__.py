@@ -57,9 +57,9 @@ def main() -> int:
     if arguments.side:
         size = dataclasses.replace(size, side=arguments.side)
     cache = Settings().home / "benchmarks" / f"{size.name}-{size.side}"  # type: ignore[call-arg]
-    chosen = [*modes.MODES, *(modes.SINGLE if arguments.single else []), *(modes.COMPILED if arguments.compile else [])]
-    if device.type == "cpu" and (arguments.openvino or synthetic.is_converted(cache)):
-        chosen += modes.OPENVINO
+    openvino = device.type == "cpu" and (arguments.openvino or synthetic.is_converted(cache))
+    chosen = [*modes.MODES, *(modes.OPENVINO if openvino else []), *modes.MORE]
+    chosen += [*(modes.SINGLE if arguments.single else []), *(modes.COMPILED if arguments.compile else [])]
     if arguments.only:
         wanted = arguments.only.split(",")
         needed = {"reference", *wanted, *(mode.compared_with for mode in chosen if mode.name in wanted)}
@@ -69,7 +69,7 @@ def main() -> int:
     report = synthetic.compare(
         size,
         chosen,
-        budget=arguments.budget or (42.0 if tiny else 1.0),
+        budget=arguments.budget or (36.0 if tiny else 1.0),
         most=arguments.rounds,
         cache=cache,
         device=device,

@@ -68,15 +68,18 @@ NO_SAVINGS = {"keys": False, "keypoint_map": False, "kernels": False, "layout": 
 MODES = [
     Mode("reference", True, "the original's schedule", savings=None),
     Mode("exact", True, "all exact savings"),
+    Mode("bf16", False, "exact savings in bfloat16", dtype=torch.bfloat16),
+]
+"""What the others are measured against, and first of all where time is short."""
+MORE = [
+    Mode("few-step", False, "4 steps without guidance", guidance=1.0, steps=4),
+    Mode("few-step-bf16", False, "4 steps without guidance, bfloat16", torch.bfloat16, guidance=1.0, steps=4),
     Mode("reference-scale-0", True, "the original with IdentityNet at strength 0", savings=None, strength=0.0),
     Mode("exact-scale-0", True, "IdentityNet rests at strength 0", strength=0.0, compared_with="reference-scale-0"),
     Mode("exact-halves", True, "guidance's halves one after the other, for less memory", halves=True),
-    Mode("bf16", False, "exact savings in bfloat16", dtype=torch.bfloat16),
     Mode("identity-every-2", False, "IdentityNet in every second step", every=2, measured=3),
     Mode("deep-every-2", False, "the UNet's deep blocks in every second step", deep_every=2, measured=3),
     Mode("guidance-half", False, "guidance in the first half of the steps", guided_until=0.5, measured=3),
-    Mode("few-step", False, "4 steps without guidance", guidance=1.0, steps=4),
-    Mode("few-step-bf16", False, "4 steps without guidance, bfloat16", torch.bfloat16, guidance=1.0, steps=4),
 ]
 OPENVINO = [
     Mode("openvino", True, "UNet and IdentityNet on OpenVINO, float32", backend="openvino"),
