@@ -1,4 +1,4 @@
-"""A request as a workflow for ComfyUI with the ComfyUI_InstantID nodes, and identity embeddings from elsewhere.
+"""A request as a workflow for ComfyUI with the ComfyUI_InstantID nodes.
 
 Photos are never part of it: the two LoadImage nodes wait for the user's own files.
 """
@@ -8,8 +8,6 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from instantid_demo.request import GenerationRequest, RequestError
 
@@ -23,7 +21,6 @@ SAMPLERS: dict[str, tuple[str, str]] = {
     "unipc": ("uni_pc", "normal"),
 }
 """Our scheduler -> ComfyUI's sampler and scheduler; what is missing becomes euler."""
-MOST_BYTES = 2**20
 
 
 @dataclass
@@ -190,43 +187,6 @@ def _prompt(request: GenerationRequest) -> str:
 
     known = styles.load(Settings().style_folders)
     return styles.apply(request.style, request.prompt, request.negative_prompt, known)[0]
-
-
-def import_embedding(file: Path) -> Any:
-    """An identity from another program's face embedding: .npy, .safetensors or .pt with one tensor of 128 or 512.
-
-    Raises:
-        RequestError: the file holds something else, or code.
-    """
-    from instantid_demo.faces.identity import DIMENSIONS, Identity
-
-    name = file.name
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise RequestError(f"{name} is too large for a face embedding.")
-        if file.suffix == ".npy":
-            values = [np.load(file, allow_pickle=False)]
-        elif file.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            values = list(load_file(file).values())
-        else:
-            import torch
-
-            read = torch.load(file, map_location="cpu", weights_only=True)
-            values = [tensor.float().numpy() for tensor in (read.values() if isinstance(read, dict) else [read])]
-    except RequestError:
-        raise
-    except Exception as error:  # each of these libraries has errors of its own for a foreign file
-        raise RequestError(
-            f"{name} is not a face embedding: give a .npy, .safetensors or .pt file with one."
-        ) from error
-    vectors = [np.asarray(value, np.float32).squeeze() for value in values if getattr(value, "size", 0)]
-    models = {size: model for model, size in DIMENSIONS.items()}
-    if len(vectors) != 1 or vectors[0].ndim not in (1, 2) or vectors[0].shape[-1] not in models:
-        raise RequestError(f"{name} is not a face embedding: it must hold one tensor of 128 or 512 numbers.")
-    photos = 1 if vectors[0].ndim == 1 else len(vectors[0])
-    return Identity(vectors[0], models[vectors[0].shape[-1]], photos)
 
 
 def main(argv: list[str]) -> int:

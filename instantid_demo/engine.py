@@ -21,9 +21,12 @@ from instantid_demo.request import GenerationRequest, Likeness, Progress, Reques
 from instantid_demo.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL import Image
 
     from instantid_demo.faces.face import Face
+    from instantid_demo.faces.identity import Identity
     from instantid_demo.loaded import Loaded
     from instantid_demo.people import People
     from instantid_demo.prepare import Prepared, Words
@@ -117,6 +120,17 @@ class Engine:
         from instantid_demo import sources
 
         return list(self._people_of(sources.resolve(model, self.settings)).faces(photo))
+
+    def identity(self, photo: "Path", model: str = "auto") -> "Identity":
+        """Who the largest face of a photo is, or an identity card or embedding, to the model's own recogniser.
+
+        Raises:
+            RequestError: there is no face, or the file is something else.
+        """
+        from instantid_demo import sources
+
+        people = self._people_of(sources.resolve(model, self.settings))
+        return people.subject([photo], None, "average").identity
 
     def waiting(self) -> int:
         """Requests in the line, the running one among them."""

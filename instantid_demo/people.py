@@ -11,16 +11,16 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 from PIL import Image
 
+from instantid_demo.faces import foreign
 from instantid_demo.faces.analysis import FaceAnalyser
 from instantid_demo.faces.face import Face
-from instantid_demo.faces.identity import Identity
+from instantid_demo.faces.identity import Identity, card_metadata
 from instantid_demo.faces.photo import open_photo
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
 from instantid_demo.sources import Source
 
 Value = TypeVar("Value")
-IDENTITY_CARD = ".safetensors"
 
 
 class Recent(Generic[Value]):
@@ -119,11 +119,11 @@ class People:
         return matched
 
     def _subject(self, photos: Sequence[Path], index: int | None, combine: Any) -> Subject:
-        cards = [photo for photo in photos if Path(photo).suffix == IDENTITY_CARD]
+        cards = [photo for photo in photos if foreign.is_identity(photo)]
         if cards and len(photos) > 1:
             raise RequestError("Give one identity card alone, or photos: both together do not mix.")
         if cards:
-            return Subject(self._card(cards[0]), None)
+            return Subject(self._card(Path(cards[0])), None)
         first = self.largest(photos[0], index)
         faces = [first, *(self._alike(photo, first) for photo in photos[1:])]
         identity = Identity.from_faces(faces, model=self.analyser.name, combine=combine)
@@ -138,14 +138,22 @@ class People:
         self.largest(photo)
         return max(self.faces(photo), key=lambda face: cosine(face.embedding, first.embedding))
 
-    def _card(self, card: Path) -> Identity:
-        identity = Identity.load(card)
-        if identity.model != self.analyser.name:
+    def _card(self, file: Path) -> Identity:
+        if card_metadata(file):
+            identity = Identity.load(file)
+            if identity.model != self.analyser.name:
+                raise RequestError(
+                    f"{file.name} was made with the face recogniser {identity.model}, but this model needs "
+                    f"{self.analyser.name}: make the card anew from a photo."
+                )
+            return identity
+        raw = foreign.vectors(file)
+        if raw.shape[-1] != self.analyser.dimension:
             raise RequestError(
-                f"{Path(card).name} was made with the face recogniser {identity.model}, but this model needs "
-                f"{self.analyser.name}: make the card anew from a photo."
+                f"{file.name} holds {raw.shape[-1]} numbers, but this model's face recogniser, "
+                f"{self.analyser.name}, has {self.analyser.dimension}: give a photo instead."
             )
-        return identity
+        return Identity(self.analyser.normalised(raw), self.analyser.name, 1 if raw.ndim == 1 else len(raw))
 
 
 def recogniser(source: Source, settings: Settings) -> FaceAnalyser:

@@ -21,3 +21,10 @@ class FaceAnalyser(Protocol):
 
     def embed(self, picture: Any, keypoints: np.ndarray) -> np.ndarray:
         """Embedding `(d,)` float32 of the face with keypoints `(5, 2)`."""
+
+    def normalised(self, raw: np.ndarray) -> np.ndarray:
+        """Embeddings `(..., d)` as `embed` gives them, from the recogniser's own as other programs save them.
+
+        Raises:
+            RequestError: they were changed in a way that cannot be undone.
+        """

@@ -21,6 +21,8 @@ FILES = ("scrfd_10g_bnkps.onnx", "glintr100.onnx")
 _SIZES = ((640, 640), (320, 320), (1280, 1280))
 """Detection sizes tried in turn: close-ups are missed at large ones, small faces at small ones."""
 _PADDING = 0.4
+_SHORTEST = 2.0
+"""Length of an embedding below which it is no raw one."""
 
 
 class AntelopeAnalyser:
@@ -77,6 +79,19 @@ class AntelopeAnalyser:
         with self._lock:
             model = self._app.models["recognition"]
             return model.get_feat(face_align.norm_crop(pixels, np.asarray(keypoints, np.float32))).ravel()
+
+    def normalised(self, raw: np.ndarray) -> np.ndarray:
+        """Embeddings `(..., 512)` unchanged: insightface's own `embedding` is what the weights were trained with.
+
+        Raises:
+            RequestError: they have unit length (`normed_embedding`); the length, about 20, is lost.
+        """
+        if np.linalg.norm(raw, axis=-1).max() < _SHORTEST:
+            raise RequestError(
+                "This face embedding was brought to length 1, which InstantID cannot use: "
+                "save insightface's `embedding` instead of `normed_embedding`."
+            )
+        return np.asarray(raw, np.float32)
 
     def _find(self, picture: Image.Image, most: int) -> list[Any]:
         pixels = np.ascontiguousarray(np.asarray(picture)[..., ::-1])

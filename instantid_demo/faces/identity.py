@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 import numpy as np
 
+from instantid_demo.faces import foreign
 from instantid_demo.faces.face import Face
 from instantid_demo.request import RequestError
 
@@ -15,7 +16,7 @@ DIMENSIONS: dict[str, int] = {"dlib": 128, "antelopev2": 512}
 SAME_PERSON: dict[str, float] = {"dlib": 0.4, "antelopev2": 0.3}
 """Cosine below which a photo looks like someone else (dlib: centred; see docs on its measured distributions)."""
 NOTICE = "Biometric data of a person. Keep it private; use it only with that person's consent."
-_MOST_BYTES = 2**20
+CARD_FORMAT = "instantid-identity"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class Identity:
         from safetensors.numpy import save_file
 
         file.parent.mkdir(parents=True, exist_ok=True)
-        about = {"format": "instantid-identity", "model": self.model, "photos": str(self.photos), "notice": NOTICE}
+        about = {"format": CARD_FORMAT, "model": self.model, "photos": str(self.photos), "notice": NOTICE}
         save_file({"embedding": np.ascontiguousarray(self.embedding, np.float32)}, file, metadata=about)
 
     @classmethod
@@ -97,29 +98,27 @@ class Identity:
         """Reads an identity card.
 
         Raises:
-            RequestError: the file is missing, or is something else.
+            RequestError: the file is missing, damaged, or something else.
         """
-        from safetensors import SafetensorError, safe_open
-
-        name = Path(file).name
-        try:
-            if Path(file).stat().st_size > _MOST_BYTES:
-                raise RequestError(f"{name} is too large for an identity card: choose the card that was saved here.")
-            with safe_open(file, "np") as card:
-                about = card.metadata() or {}
-                embedding = card.get_tensor("embedding") if "embedding" in card.keys() else None  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise RequestError(
-                f"{name} is not an identity card: choose one that was saved here, or a photo."
-            ) from error
-        model = about.get("model", "")
-        size = DIMENSIONS.get(model)
-        if embedding is None or size is None or embedding.ndim not in (1, 2) or embedding.shape[-1] != size:
-            raise RequestError(f"{name} is not an identity card: choose one that was saved here, or a photo.")
-        if not np.isfinite(embedding).all() or not np.linalg.norm(embedding):
-            raise RequestError(f"{name} is damaged: make the card anew from a photo.")
+        about = card_metadata(file)
+        embedding = foreign.vectors(file)
+        size = DIMENSIONS.get(about.get("model", ""))
+        if embedding.shape[-1] != size:
+            raise RequestError(f"{file.name} is not an identity card: choose one that was saved here, or a photo.")
         photos = about.get("photos", "1")
-        return cls(embedding.astype(np.float32), model, int(photos) if photos.isdigit() else 1)
+        return cls(embedding, about["model"], int(photos) if photos.isdigit() else 1)
+
+
+def card_metadata(file: Path) -> dict[str, str]:
+    """What an identity card says about itself; empty for any other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as card:
+            about = card.metadata() or {}
+    except (OSError, SafetensorError):
+        return {}
+    return about if about.get("format") == CARD_FORMAT else {}
 
 
 def _outliers(embeddings: np.ndarray, least: float) -> tuple[int, ...]:

@@ -86,7 +86,7 @@ class Api:
         """Makes new pictures of the person in a photo. By calling it you confirm that you may use this face.
 
         Args:
-            photo: A photo of the person, or an identity card (.safetensors).
+            photo: A photo of the person, an identity card (.safetensors), or another program's embedding (.npy, .pt).
             prompt: What the picture shows, such as "a portrait in a garden"; may be empty.
             style: Name of a look from the styles tool, or "none".
             seed: Whole number for a repeatable picture; empty for a random one.

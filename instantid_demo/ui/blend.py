@@ -1,7 +1,6 @@
 """The Blend tab: one new face of two people, or a strip from one to the other."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,7 +11,7 @@ from instantid_demo.ui import fields, people
 from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.desk import QUIET, Desk, spoken
-from instantid_demo.ui.photos import CARD, photo_input
+from instantid_demo.ui.person_input import PersonInput
 from instantid_demo.ui.showing import Show
 from instantid_demo.ui.words import english, span, word
 
@@ -24,7 +23,7 @@ class Blend:
 
     def __init__(self, desk: Desk, consents: Consents, model: gr.State) -> None:
         self.desk = desk
-        self.ends: dict[str, Any] = {}
+        self.ends: dict[str, PersonInput] = {}
         with gr.Row(elem_classes="columns"):
             with gr.Column(scale=5, min_width=320), gr.Column(elem_classes="card"):
                 gr.HTML(span("blend.title", "h2"), elem_classes="card-title", apply_default_css=False)
@@ -32,19 +31,7 @@ class Blend:
                 with gr.Row(elem_classes="pair"):
                     for end in ENDS:
                         with gr.Column(min_width=140):
-                            self.ends[f"{end}_photo"] = photo_input(
-                                label=word(f"blend.{end}"),
-                                height=200,
-                                elem_id=f"blend-{end}",
-                                elem_classes="person-photo",
-                            )
-                            with gr.Accordion(word("blend.card"), open=False):
-                                self.ends[f"{end}_card"] = gr.File(
-                                    label=word("card.file"),
-                                    file_types=[CARD],
-                                    height=90,
-                                    elem_id=f"blend-{end}-card",
-                                )
+                            self.ends[end] = PersonInput(f"blend-{end}", f"blend.{end}", height=200)
                 self.share = fields.component("blend", elem_id="blend-share")
                 self.asking = Asking(desk, consents, model, "blend", "blend.go")
                 with gr.Row():
@@ -61,7 +48,8 @@ class Blend:
             with gr.Column(scale=6, min_width=320, elem_classes="answering"):
                 self.show = Show("blend")
         inputs = {
-            **self.ends,
+            **self.ends["first"].inputs,
+            **self.ends["second"].inputs,
             "blend": self.share,
             "members": self.members,
             "consent": self.asking.consent,
@@ -86,12 +74,10 @@ class Blend:
 
     def _request(self, values: dict[str, Any]) -> GenerationRequest:
         plain = self.asking.plain(values)
-        first, second = (values[f"{end}_card"] or values[f"{end}_photo"] for end in ENDS)
+        first, second = (self.ends[end].given(values) for end in ENDS)
         if not first or not second:
             raise RequestError(english("blend.missing"))
-        return fields.request_of(
-            plain | {"face": (Path(first),), "blend_with": (Path(second),), "blend": values["blend"]}
-        )
+        return fields.request_of(plain | {"face": (first,), "blend_with": (second,), "blend": values["blend"]})
 
     def _distances(self, result: Result) -> list[str]:
         """Per picture how alike it is to either end."""
@@ -99,9 +85,7 @@ class Blend:
 
         request = result.request
         model = request.model
-        ends = [
-            people.identity_from(self.desk.engine, file, model) for file in (request.face[0], request.blend_with[0])
-        ]
+        ends = [self.desk.engine.identity(file, model) for file in (request.face[0], request.blend_with[0])]
         remarks = []
         for picture in result.pictures:
             found = self.desk.engine.analyse(picture, model)

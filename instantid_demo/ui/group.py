@@ -1,7 +1,6 @@
 """The Group tab: two to four people, each with a photo, a box in the picture and a head position."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,7 +11,7 @@ from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.head import named_views, usual_size
-from instantid_demo.ui.photos import photo_input
+from instantid_demo.ui.person_input import PersonInput
 from instantid_demo.ui.placing import region_canvas
 from instantid_demo.ui.showing import Show
 from instantid_demo.ui.words import english, span, tables, word
@@ -30,7 +29,7 @@ class Group:
 
     def __init__(self, desk: Desk, consents: Consents, model: gr.State) -> None:
         self.desk = desk
-        self.photos: list[Any] = []
+        self.people: list[PersonInput] = []
         self.views: list[Any] = []
         cards = []
         size = usual_size(desk)
@@ -49,12 +48,12 @@ class Group:
                 with gr.Row(elem_classes="pair"):
                     for number in range(MAX_PEOPLE):
                         with gr.Column(min_width=140, visible=number < LEAST) as card:
-                            self.photos.append(
-                                photo_input(
-                                    label=word(f"group.person.{number + 1}"),
+                            self.people.append(
+                                PersonInput(
+                                    f"group-photo-{number + 1}",
+                                    f"group.person.{number + 1}",
                                     height=180,
-                                    elem_id=f"group-photo-{number + 1}",
-                                    elem_classes=f"person-photo person-{number + 1}",
+                                    classes=f"person-{number + 1}",
                                 )
                             )
                             self.views.append(
@@ -79,7 +78,8 @@ class Group:
             **QUIET,
         )
         inputs = {"count": count, "canvas": self.canvas, "consent": self.asking.consent, **self.asking.values}
-        inputs |= {f"photo_{number}": photo for number, photo in enumerate(self.photos)}
+        for person in self.people:
+            inputs |= person.inputs
         inputs |= {f"view_{number}": view for number, view in enumerate(self.views)}
         self.asking.go.click(
             self._generate,
@@ -96,9 +96,9 @@ class Group:
         known = named_views()
         people = []
         for number, box in enumerate(values["canvas"]["boxes"][: values["count"]]):
-            photo = values[f"photo_{number}"]
-            if not photo:
+            face = self.people[number].given(values)
+            if not face:
                 raise RequestError(english("group.missing"))
             view = known.get(values[f"view_{number}"])
-            people.append(Person(face=Path(photo), region=Region(**box), view=view))
+            people.append(Person(face=face, region=Region(**box), view=view))
         return fields.request_of(plain | {"person": tuple(people)})

@@ -1,7 +1,6 @@
 """Faces that the page shows, made into identities."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -20,20 +19,6 @@ def identity_of(faces: Sequence["Face"], combine: Literal["average", "concatenat
 
     model = RECOGNISERS[len(faces[0].embedding)] if faces else ""
     return Identity.from_faces(faces, model=model, combine=combine)
-
-
-def identity_from(engine: Any, file: Path, model: str) -> "Identity":
-    """Who the largest face of a photo is to a model's recogniser, or an identity card.
-
-    Raises:
-        RequestError: there is no face, or the file is something else.
-    """
-    from instantid_demo.faces.identity import Identity
-
-    if file.suffix == ".safetensors":
-        return Identity.load(file)
-    found = engine.analyse(file, model)
-    return identity_of([found[largest(found)]] if found else [])
 
 
 def area(box: Any) -> float:

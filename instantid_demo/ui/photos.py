@@ -5,14 +5,13 @@ from typing import Any
 
 import gradio as gr
 
+from instantid_demo.faces.foreign import SUFFIXES, is_identity
 from instantid_demo.request import RequestError
 from instantid_demo.ui import fields, people, stage
 from instantid_demo.ui.choice import picture_choice
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.words import english, span, word
-
-CARD = ".safetensors"
 
 
 def photo_input(*, webcam: bool = True, **rest: Any) -> gr.Image:
@@ -51,7 +50,7 @@ class Photos:
                 self.more = gr.File(
                     label=word("more.label"),
                     file_count="multiple",
-                    file_types=["image", CARD],
+                    file_types=["image", *SUFFIXES],
                     height=120,
                     elem_id="more-files",
                 )
@@ -116,7 +115,7 @@ class Photos:
         if len(files) < 2 or (self.desk.settings.consent and not given):
             return ""
         faces, numbers, lines = [], [], []
-        for number, file in enumerate((file for file in files if not file.endswith(CARD)), start=1):
+        for number, file in enumerate((file for file in files if not is_identity(file)), start=1):
             found = self.desk.engine.analyse(Path(file), model)
             if not found:
                 lines.append(span("more.noface", "p", "hint", n=number))
@@ -139,7 +138,7 @@ class Photos:
         visitor: gr.Request,
     ) -> Any:
         self.desk.consent(given)
-        files = [file for file in _files(photo, more) if not file.endswith(CARD)]
+        files = [file for file in _files(photo, more) if not is_identity(file)]
         if not files:
             raise RequestError(english("error.photo"))
         chosen = []
@@ -151,7 +150,7 @@ class Photos:
                 chosen.append(found[min(int(choice), len(found) - 1)])
             else:
                 chosen.append(found[people.largest(found)])
-        card = self.desk.folder(visitor) / f"identity{CARD}"
+        card = self.desk.folder(visitor) / "identity.safetensors"
         people.identity_of(chosen, combine).save(card)
         return gr.update(value=str(card), visible=True)
 

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from instantid_demo.faces.identity import Identity
 from tests.browser.conftest import PICTURE_MS, generate, upload, with_face
 
 pytestmark = pytest.mark.browser
@@ -29,7 +31,7 @@ def test_two_people_blend_and_make_a_strip(opened: Any, portraits: list[Path]) -
     page.locator("#blend-gallery button img").nth(4).wait_for(timeout=PICTURE_MS)
 
 
-def test_a_group_has_a_box_for_each(opened: Any, portraits: list[Path]) -> None:
+def test_a_group_has_a_box_for_each(opened: Any, portraits: list[Path], tmp_path: Path) -> None:
     page = tab(opened(), "Group")
     page.locator("#group-count").get_by_label("3").check()
     page.locator("#group-canvas .region-3").wait_for()
@@ -45,9 +47,12 @@ def test_a_group_has_a_box_for_each(opened: Any, portraits: list[Path]) -> None:
     page.locator("#group-photo-1 img").first.wait_for()
     page.locator("#consent-group input").check()
     page.locator("#group-go").click()
-    page.get_by_text("Please add a photo for every person.").wait_for()
-    upload(page, "#group-photo-2", portraits[60])
-    page.locator("#group-photo-2 img").first.wait_for()
+    page.get_by_text("Please add a photo or an identity card of every person.").wait_for()
+    card = tmp_path / "second.safetensors"
+    Identity(np.random.default_rng(1).normal(0, 0.09, 128).astype(np.float32), "dlib").save(card)
+    page.locator("#group-photo-2-card-box button").first.click()
+    upload(page, "#group-photo-2-card", card)
+    page.locator("#group-photo-2-card").get_by_text("second").wait_for()
     generate(page, "group", "#group-go")
     assert page.locator("#group-about .likeness").count() == 2
 

@@ -154,17 +154,3 @@ def test_a_workflow_for_comfyui_is_consistent() -> None:
     assert {"ApplyInstantIDAdvanced", "KSampler", "LoraLoader", "SaveImage"} <= {node["type"] for node in flow["nodes"]}
     sampler = next(node for node in flow["nodes"] if node["type"] == "KSampler")
     assert sampler["widgets_values"][0] == 3
-
-
-def test_embeddings_from_elsewhere_are_read_safely(tmp_path: Path) -> None:
-    import numpy as np
-
-    np.save(tmp_path / "face.npy", np.ones((1, 512), np.float32))
-    assert comfyui.import_embedding(tmp_path / "face.npy").model == "antelopev2"
-    torch.save({"embedding": torch.ones(128)}, tmp_path / "face.pt")
-    assert comfyui.import_embedding(tmp_path / "face.pt").model == "dlib"
-    np.save(tmp_path / "odd.npy", np.ones(7, np.float32))
-    (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    for name in ("odd.npy", "code.pt"):
-        with pytest.raises(RequestError):
-            comfyui.import_embedding(tmp_path / name)
