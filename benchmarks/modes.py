@@ -119,6 +119,19 @@ OPENVINO = [
         steps=4,
         quick_decode=True,
     ),
+    Mode(
+        "few-step-openvino-shortcuts",
+        False,
+        "both: IdentityNet in every second step, decoded by a tiny autoencoder",
+        torch.bfloat16,
+        backend="openvino",
+        precision="bf16",
+        guidance=1.0,
+        steps=4,
+        every=2,
+        measured=3,
+        quick_decode=True,
+    ),
 ]
 COMPILED = [
     Mode("compiled", True, "all exact savings, repeated parts compiled", compiled=True),

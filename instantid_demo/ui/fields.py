@@ -64,7 +64,8 @@ def component(name: str, **more: Any) -> Component:
         step = extra(name).get("step", 1)
         if field.default is None or low is None or high is None:
             # Gradio's Number turns "empty" into 0 as soon as it is drawn; pydantic reads numbers from text as well.
-            given.setdefault("placeholder", word("auto"))
+            empty = f"{name}.empty"
+            given.setdefault("placeholder", word(empty if empty in tables()["en"] else "auto"))
             return gr.Textbox(max_lines=1, **given)
         return gr.Slider(low, high, step=step, **given)
     if kind is str:

@@ -192,15 +192,18 @@ def served(desk: Desk, file: Path, visitor: gr.Request | None) -> Path:
 
 
 def likeness_words(entries: list[dict[str, Any]], *, sheet: bool = False) -> str:
-    """Likeness as a coloured word per person, or per picture of a sheet; the number is in the tooltip."""
+    """Likeness as a coloured word per person, of a sheet once per word; the numbers are in the tooltip."""
+    found = [Likeness(**values) for values in entries]
+    alike = [[entry for entry in found if entry.word == name] for name in LIKENESS_WORDS]
     badges = []
-    for index, entry in enumerate(Likeness(**values) for values in entries):
-        key = LIKENESS_WORDS[entry.word]
-        number = "–" if entry.value is None else f"{entry.value:.2f}"
-        who = span("group.person", css="who", n=index + 1) + " " if len(entries) > 1 and not sheet else ""
+    for index, group in enumerate(filter(None, alike) if sheet else ([entry] for entry in found)):
+        key = LIKENESS_WORDS[group[0].word]
+        numbers = ", ".join("–" if entry.value is None else f"{entry.value:.2f}" for entry in group)
+        who = span("group.person", css="who", n=index + 1) + " " if len(found) > 1 and not sheet else ""
+        times = f" × {len(group)}" if len(group) > 1 else ""
         badges.append(
             f'<span class="likeness {key.removeprefix("likeness.")}" tabindex="0" '
-            f"{attributes('likeness.tooltip', 'title', number=number)}>{who}{span(key)}</span>"
+            f"{attributes('likeness.tooltip', 'title', number=numbers)}>{who}{span(key)}{times}</span>"
         )
     return "".join(badges)
 
