@@ -44,7 +44,9 @@ class Blend:
                         elem_id="blend-members",
                         min_width=120,
                     )
-                    self.strip = gr.Button(word("blend.strip"), elem_id="blend-strip", min_width=140)
+                    self.strip = gr.Button(
+                        word("blend.strip"), elem_id="blend-strip", elem_classes="runs", min_width=140
+                    )
             with gr.Column(scale=6, min_width=320, elem_classes="answering"):
                 self.show = Show("blend")
         inputs = {

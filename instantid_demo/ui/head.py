@@ -71,7 +71,7 @@ class Head:
                 for name, step in PLACE.items()
             }
         self.pose = photo_input(label=word("field.pose"), height=180, elem_id="pose")
-        self.turnaround = gr.Button(word("turnaround"), size="sm", elem_id="turnaround")
+        self.turnaround = gr.Button(word("turnaround"), size="sm", elem_id="turnaround", elem_classes="runs")
         gr.HTML(span("turnaround.help", "p", "note"), apply_default_css=False)
         self._events()
 

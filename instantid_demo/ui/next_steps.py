@@ -24,8 +24,8 @@ class NextSteps:
 
         with gr.Row(visible=False, elem_id="create-next", elem_classes="next-row") as self.row:
             self.use_seed = button("use-seed", "use_seed")
-            self.vary = button("vary", "vary")
-            self.stronger = button("stronger", "stronger", visible=False)
+            self.vary = button("vary", "vary", elem_classes="runs")
+            self.stronger = button("stronger", "stronger", elem_classes="runs", visible=False)
             self.as_start = button("as-start", "as_start")
             self.compare = button("compare", "compare")
             self.comfy = button("comfy", "comfy")

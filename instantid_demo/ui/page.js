@@ -178,7 +178,7 @@ window.studio = (() => {
       try { localStorage.setItem("studio-theme", dark ? "dark" : "light"); } catch (error) { /* storage is off */ }
     }
     if (event.target.closest("[data-action=tour]")) startTour(true);
-    const go = event.target.closest("button.go");
+    const go = event.target.closest("button.go, button.runs");
     const answer = go && go.closest(".columns") && go.closest(".columns").querySelector(".answering");
     if (answer && window.innerWidth <= 800) answer.scrollIntoView({ block: "start", behavior: "smooth" });
   });

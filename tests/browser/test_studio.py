@@ -49,6 +49,16 @@ def test_a_turnaround_is_one_sheet_of_eight_views(opened: Any, portraits: list[P
     assert page.locator("#create-about").get_by_text("Person").count() == 0
 
 
+def test_on_a_phone_the_answer_comes_into_view(opened: Any, portraits: list[Path]) -> None:
+    page = opened_accordion(with_face(opened(width=390), portraits[1]), "view")
+    generate(page, button="#turnaround")
+    sheet = page.locator("#create-gallery img").first
+    page.wait_for_function("() => document.querySelector('#create-gallery img').naturalWidth > 0")
+    assert 0 <= sheet.bounding_box()["y"] < page.viewport_size["height"]
+    gallery = page.locator("#create-gallery").bounding_box()
+    assert gallery["height"] < sheet.bounding_box()["height"] + 80
+
+
 def test_a_photo_of_somebody_else_is_pointed_out(opened: Any, portraits: list[Path]) -> None:
     page = opened_accordion(with_face(opened(), portraits[1]), "more-photos")
     upload(page, "#more-files", portraits[1], portraits[80])
