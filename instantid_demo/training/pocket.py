@@ -24,6 +24,8 @@ EMBEDDING = 128
 TEXT_WIDTH = 128
 CROSS_WIDTH = 2 * TEXT_WIDTH
 LATENT_CHANNELS = 8
+_READ_FROM = "_name_or_path"
+"""What a saved config says of the machine it was made on."""
 SCHEDULER: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -180,10 +182,7 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
         half.load_state_dict(part.state_dict())
         half.half().save_pretrained(out / name)
     # AutoencoderTiny writes a config entry that it then warns about when it reads it.
-    config = out / "vae" / "config.json"
-    entries = json.loads(config.read_text())
-    entries.pop("block_out_channels", None)
-    config.write_text(json.dumps(entries, indent=2) + "\n")
+    _without(out / "vae" / "config.json", _READ_FROM, "block_out_channels")
     if networks.control_net is not None:
         save_control_net(networks.control_net, out)
     tokenizer.save_pretrained(out / "tokenizer")
@@ -211,6 +210,13 @@ def save_control_net(net: ControlNetModel, out: Path) -> None:
     half = ControlNetModel.from_config(net.config)
     half.load_state_dict(net.state_dict())
     half.half().save_pretrained(out / ANY_CONTROL)
+    _without(out / ANY_CONTROL / "config.json", _READ_FROM)
+
+
+def _without(config: Path, *names: str) -> None:
+    entries = json.loads(config.read_text())
+    kept = {name: value for name, value in entries.items() if name not in names}
+    config.write_text(json.dumps(kept, indent=2) + "\n")
 
 
 def adapter_state(resampler: nn.Module, unet: UNet2DConditionModel) -> dict[str, Tensor]:

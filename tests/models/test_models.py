@@ -1,5 +1,6 @@
 """The catalogue, downloads against a stand-in for the hub, and LoRAs that leave no trace."""
 
+import re
 from pathlib import Path
 
 import httpx2
@@ -154,3 +155,9 @@ def test_a_workflow_for_comfyui_is_consistent() -> None:
     assert {"ApplyInstantIDAdvanced", "KSampler", "LoraLoader", "SaveImage"} <= {node["type"] for node in flow["nodes"]}
     sampler = next(node for node in flow["nodes"] if node["type"] == "KSampler")
     assert sampler["widgets_values"][0] == 3
+
+
+def test_pockets_configs_do_not_tell_where_it_was_made() -> None:
+    configs = list(POCKET.rglob("config.json"))
+    assert len(configs) >= 6
+    assert not [file for file in configs if re.search(r'"(/|[A-Za-z]:\\)', file.read_text())]
