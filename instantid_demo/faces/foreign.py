@@ -25,8 +25,8 @@ def vectors(file: Path) -> np.ndarray:
     name = file.name
     try:
         if file.stat().st_size > MOST_BYTES:
-            raise RequestError(f"{name} is too large for an identity card or a face embedding.")
-        values = _tensors(file)
+            raise _too_large(name)
+        found = [np.asarray(value, np.float32).squeeze() for value in _tensors(file) if value.size]
     except RequestError:
         raise
     except Exception as error:  # each of these libraries has errors of its own for a foreign file
@@ -34,7 +34,6 @@ def vectors(file: Path) -> np.ndarray:
             f"{name} is not an identity card and not a face embedding: give a card that was saved here, "
             "a .npy, .safetensors or .pt file with an embedding, or a photo."
         ) from error
-    found = [np.asarray(value, np.float32).squeeze() for value in values if getattr(value, "size", 0)]
     if len(found) != 1 or found[0].ndim not in (1, 2):
         raise RequestError(f"{name} is not a face embedding: it must hold one tensor, a row of numbers per photo.")
     if not np.isfinite(found[0]).all() or not np.linalg.norm(np.atleast_2d(found[0]), axis=1).all():
@@ -44,12 +43,29 @@ def vectors(file: Path) -> np.ndarray:
 
 def _tensors(file: Path) -> list[np.ndarray]:
     if file.suffix.lower() == ".npy":
-        return [np.load(file, allow_pickle=False)]
+        return [_real(np.load(file, allow_pickle=False))]
     if file.suffix.lower() == ".safetensors":
         from safetensors.numpy import load_file
 
-        return list(load_file(file).values())
+        return [_real(array) for array in load_file(file).values()]
     import torch
 
+    from instantid_demo.method.checkpoints import scan_pickle
+
+    scan_pickle(file)
     read = torch.load(file, map_location="cpu", weights_only=True)
-    return [tensor.float().numpy() for tensor in (read.values() if isinstance(read, dict) else [read])]
+    tensors = list(read.values()) if isinstance(read, dict) else [read]
+    # A few bytes can stand for a tensor as large as one likes, if all its rows are the same memory.
+    if sum(tensor.numel() for tensor in tensors) > MOST_BYTES:
+        raise _too_large(file.name)
+    return [_real((tensor.float() if tensor.is_floating_point() else tensor).numpy()) for tensor in tensors]
+
+
+def _real(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"an embedding is of real numbers, not of {array.dtype}")
+    return array
+
+
+def _too_large(name: str) -> RequestError:
+    return RequestError(f"{name} is too large for an identity card or a face embedding.")

@@ -29,10 +29,16 @@ def test_each_kind_of_file_is_read(tmp_path: Path) -> None:
     assert np.array_equal(foreign.vectors(tmp_path / "three.safetensors"), one)
 
 
-@pytest.mark.parametrize("name", ["code.pt", "empty.npy", "zeros.npy", "many.safetensors", "missing.npy", "large.npy"])
+NASTY = ["code.pt", "wide.pt", "empty.npy", "zeros.npy", "words.npy", "complex.npy", "large.npy", "missing.npy"]
+
+
+@pytest.mark.parametrize("name", [*NASTY, "many.safetensors"])
 def test_anything_else_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     (tmp_path / "empty.npy").write_bytes(b"")
+    torch.save(torch.ones(1).expand(10**12, 128), tmp_path / "wide.pt")
+    np.save(tmp_path / "words.npy", np.array(["a face"] * 128))
+    np.save(tmp_path / "complex.npy", np.ones(128, np.complex64))
     np.save(tmp_path / "zeros.npy", np.zeros(512, np.float32))
     np.save(tmp_path / "large.npy", np.zeros((2000, 512), np.float32))
     save_file({"a": np.ones(512, np.float32), "b": np.ones(512, np.float32)}, tmp_path / "many.safetensors")
