@@ -53,7 +53,6 @@ class Loaded:
         """Pictures denoised together."""
         self.halves = self.device.type == "cpu" and source.family != "pocket"
         """Guidance's two halves run one after the other: for large networks on a processor as fast, in less memory."""
-        self._in_pieces = False
         if self._compiles():
             compiled.compile_repeated(self._text.unet)
             compiled.compile_repeated(self._text.controlnets[0])
@@ -150,8 +149,8 @@ class Loaded:
     def lean(self) -> str | None:
         """Goes to the next leaner way of running; returns how in words, or None where there is none."""
         free_memory()
-        if not self._in_pieces:
-            self.batch, self.halves, self._in_pieces = 1, True, True
+        if self.batch > 1:
+            self.batch, self.halves = 1, True
             if hasattr(self._text.vae, "enable_tiling"):
                 self._text.vae.enable_tiling()
             return "one picture at a time, in smaller pieces"

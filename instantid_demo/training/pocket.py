@@ -15,7 +15,7 @@ from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, PreTrainedModel
 
 from instantid_demo.sources import ANY_CONTROL
 
@@ -24,8 +24,6 @@ EMBEDDING = 128
 TEXT_WIDTH = 128
 CROSS_WIDTH = 2 * TEXT_WIDTH
 LATENT_CHANNELS = 8
-_READ_FROM = "_name_or_path"
-"""What a saved config says of the machine it was made on."""
 SCHEDULER: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -173,16 +171,13 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
     plain.load_state_dict({k: v for k, v in networks.unet.state_dict().items() if ".processor." not in k})
     for name, part in {
         "unet": plain,
-        "vae": vae,
         "ControlNetModel": networks.identity_net,
         "text_encoder": networks.text_encoder,
         "text_encoder_2": networks.text_encoder_2,
     }.items():
-        half = type(part)(part.config) if name.startswith("text") else type(part).from_config(part.config)
-        half.load_state_dict(part.state_dict())
-        half.half().save_pretrained(out / name)
+        _save(part, out / name)
     # AutoencoderTiny writes a config entry that it then warns about when it reads it.
-    _without(out / "vae" / "config.json", _READ_FROM, "block_out_channels")
+    _save(vae, out / "vae", "block_out_channels")
     if networks.control_net is not None:
         save_control_net(networks.control_net, out)
     tokenizer.save_pretrained(out / "tokenizer")
@@ -207,15 +202,17 @@ def export(networks: Networks, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, c
 
 def save_control_net(net: ControlNetModel, out: Path) -> None:
     """Writes the extra ControlNet in fp16 beside the others, where the program looks for it."""
-    half = ControlNetModel.from_config(net.config)
-    half.load_state_dict(net.state_dict())
-    half.half().save_pretrained(out / ANY_CONTROL)
-    _without(out / ANY_CONTROL / "config.json", _READ_FROM)
+    _save(net, out / ANY_CONTROL)
 
 
-def _without(config: Path, *names: str) -> None:
+def _save(part: Any, folder: Path, *left_out: str) -> None:
+    """A network in fp16, its config without these entries and without the folder that it was once read from."""
+    half = type(part)(part.config) if isinstance(part, PreTrainedModel) else type(part).from_config(part.config)
+    half.load_state_dict(part.state_dict())
+    half.half().save_pretrained(folder)
+    config = folder / "config.json"
     entries = json.loads(config.read_text())
-    kept = {name: value for name, value in entries.items() if name not in names}
+    kept = {name: value for name, value in entries.items() if name not in ("_name_or_path", *left_out)}
     config.write_text(json.dumps(kept, indent=2) + "\n")
 
 

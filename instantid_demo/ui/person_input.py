@@ -16,9 +16,7 @@ class PersonInput:
     def __init__(self, name: str, label: str, *, height: int, classes: str = "") -> None:
         """`name`: the elements' id; `label`: a key of the words."""
         self._name = name
-        self.photo = photo_input(
-            label=word(label), height=height, elem_id=name, elem_classes=["person-photo", *classes.split()]
-        )
+        self.photo = photo_input(label=word(label), height=height, elem_id=name, elem_classes=f"person-photo {classes}")
         with gr.Accordion(word("person.card"), open=False, elem_id=f"{name}-card-box"):
             self.card = gr.File(label=word("card.file"), file_types=list(SUFFIXES), height=90, elem_id=f"{name}-card")
 
