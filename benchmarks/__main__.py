@@ -22,7 +22,7 @@ def main() -> int:
         help="random networks like SDXL, narrow or full size; smallest is for tests",
     )
     what.add_argument("--model", help="a real model through the engine: pocket, sdxl, a folder, a file")
-    parser.add_argument("--face", help="photo for --model")
+    parser.add_argument("--face", help="photo for --model; an example of the program's own if left out")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="where it runs")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--single", action="store_true", help="measure each exact saving alone as well")
@@ -37,9 +37,18 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from instantid_demo import quiet
+    from instantid_demo.request import RequestError
 
     quiet.libraries()
     logging.getLogger("diffusers").setLevel(logging.ERROR)
+    try:
+        return _measured(arguments)
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _measured(arguments: argparse.Namespace) -> int:
     if arguments.model:
         from benchmarks import real
 

@@ -24,11 +24,11 @@ def measure(model: str, face: str | None, rounds: int, device: Device = "auto") 
 
     Args:
         model: its name, as for `generate --model`.
-        face: a photo; None: the first of the portraits beside the repository.
+        face: a photo; None: an example of the program's own.
         rounds: pictures of each kind after the first.
         device: where it runs.
     """
-    photo = Path(face) if face else _portrait()
+    photo = Path(face) if face else ROOT / "assets" / "examples" / "woman.jpg"
     engine = Engine(Settings(model=model, device=device))  # type: ignore[call-arg]
     begin = time.perf_counter()
     engine.warm_up()
@@ -111,10 +111,3 @@ def _line(engine: Engine, photo: Path, users: int) -> dict[str, Any]:
         thread.join()
     took = max(ends) - begin
     return {"users": users, "pictures_per_minute": round(60 * users / took, 1), "longest_seconds": round(took, 3)}
-
-
-def _portrait() -> Path:
-    found = sorted((ROOT.parent / "shared" / "portraits").glob("*.jpg"))
-    if not found:
-        raise SystemExit("Give a photo of a face: --face photo.jpg")
-    return found[0]

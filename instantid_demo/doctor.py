@@ -57,6 +57,8 @@ def advice(
     said = []
     if missing := [name for name, found in packages.items() if found is None]:
         said.append(f"Not installed: {', '.join(missing)}. Run `make setup`.")
+    if device.get("problem"):
+        said.append(device["problem"])
     if not models["pocket"]["ready"]:
         said.append(f"Pocket cannot be used: {models['pocket']['why']}")
     if device["name"] == "cpu" and not models["sdxl"]["ready"]:
@@ -112,8 +114,15 @@ def _device(settings: Settings) -> dict[str, Any]:
 
     from instantid_demo.method import loading
 
-    device = loading.choose_device(None if settings.device == "auto" else settings.device)
-    if device.type == "cuda" and torch.cuda.is_available():
+    try:
+        device = loading.choose_device(None if settings.device == "auto" else settings.device)
+    except RequestError as error:
+        memory = round(_main_memory() / GIGABYTE, 1)
+        return {
+            "name": settings.device, "label": "not to be used", "dtype": settings.dtype, "memory_gb": memory,
+            "problem": str(error),
+        }  # fmt: skip
+    if device.type == "cuda":
         label, memory = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory
     else:
         label = "Apple graphics processor" if device.type == "mps" else f"processor, {torch.get_num_threads()} threads"

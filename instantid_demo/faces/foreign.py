@@ -1,5 +1,6 @@
 """Face embeddings that other programs saved, such as ComfyUI's nodes: read without running any code in them."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def _tensors(file: Path) -> list[np.ndarray]:
 
     from instantid_demo.method.checkpoints import scan_pickle
 
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as parts:
+            if sum(part.file_size for part in parts.infolist()) > MOST_BYTES:
+                raise _too_large(file.name)
     scan_pickle(file)
     read = torch.load(file, map_location="cpu", weights_only=True)
     tensors = list(read.values()) if isinstance(read, dict) else [read]

@@ -53,7 +53,7 @@ def load_pipeline(
         half_vae: folder of an autoencoder that takes the place of the base's own in float16, where that one overflows.
 
     Raises:
-        RequestError: a file is missing, damaged, of another kind or for another architecture.
+        RequestError: a file is missing, damaged, of another kind or for another architecture; or no such device.
     """
     place = choose_device(device)
     kind = choose_dtype(place, dtype)
@@ -86,9 +86,19 @@ def load_pipeline(
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The given device, or the best that is there."""
+    """The given device, or the best that is there.
+
+    Raises:
+        RequestError: this computer has no such device, or PyTorch cannot use it.
+    """
     if device is not None:
-        return torch.device(device)
+        place = torch.device(device)
+        missing = {"cuda": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+        if missing.get(place.type, False):
+            raise RequestError(
+                f"PyTorch finds no {place.type} device on this computer: choose auto or cpu, or install its driver."
+            )
+        return place
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

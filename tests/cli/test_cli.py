@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from instantid_demo.settings import ROOT
@@ -97,3 +98,12 @@ def test_doctor_says_what_is_here(home: Path) -> None:
     assert report["chosen"] == "pocket"
     assert report["models"]["pocket"]["ready"] is True
     assert report["advice"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INSTANTID_DEVICE", "cuda")
+    assert "PyTorch finds no cuda device" in json.loads(run(home, "doctor", "--json").stdout)["advice"][0]
+    asked = run(home, "generate", "--face", ROOT / "assets/examples/woman.jpg", "--out", tmp_path / "made.png")
+    assert asked.returncode != 0
+    assert len(asked.stderr.splitlines()) == 1

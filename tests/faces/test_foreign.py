@@ -1,5 +1,7 @@
 """Face embeddings of other programs are read safely, and mean the same person as a photo does."""
 
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,17 @@ def test_each_kind_of_file_is_read(tmp_path: Path) -> None:
     assert np.array_equal(foreign.vectors(tmp_path / "three.safetensors"), one)
 
 
-NASTY = ["code.pt", "wide.pt", "empty.npy", "zeros.npy", "words.npy", "complex.npy", "large.npy", "missing.npy"]
+NASTY = [
+    "code.pt",
+    "wide.pt",
+    "inflated.pt",
+    "empty.npy",
+    "zeros.npy",
+    "words.npy",
+    "complex.npy",
+    "large.npy",
+    "missing.npy",
+]
 
 
 @pytest.mark.parametrize("name", [*NASTY, "many.safetensors"])
@@ -37,6 +49,9 @@ def test_anything_else_is_refused_in_one_sentence(name: str, tmp_path: Path) -> 
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     (tmp_path / "empty.npy").write_bytes(b"")
     torch.save(torch.ones(1).expand(10**12, 128), tmp_path / "wide.pt")
+    with zipfile.ZipFile(tmp_path / "inflated.pt", "w", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("archive/data.pkl", pickle.dumps(None))
+        parts.writestr("archive/data/0", bytes(2**26))
     np.save(tmp_path / "words.npy", np.array(["a face"] * 128))
     np.save(tmp_path / "complex.npy", np.ones(128, np.complex64))
     np.save(tmp_path / "zeros.npy", np.zeros(512, np.float32))

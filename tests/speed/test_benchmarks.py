@@ -9,7 +9,6 @@ import torch
 
 from benchmarks.measure import projected
 from benchmarks.modes import COMPILED, MODES, MORE, OPENVINO, SINGLE, Mode, on
-from instantid_demo.settings import ROOT
 
 
 def test_projection_counts_the_first_call_once_and_later_ones_by_their_kind() -> None:
@@ -60,10 +59,20 @@ def test_on_cuda_the_original_computes_in_float16() -> None:
 
 def test_a_real_model_is_measured_through_the_engine() -> None:
     command = [sys.executable, "-m", "benchmarks", "--model", "pocket", "--device", "cpu", "--json", "--rounds", "1"]
-    done = subprocess.run([*command, "--face", str(ROOT / "assets/examples/woman.jpg")], capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["model"] == "pocket"
     assert [entry["name"] for entry in report["pictures"]] == ["first picture", "another seed", "another prompt"]
     assert all(entry["stages"]["pictures"] > 0 for entry in report["pictures"])
     assert [entry["pictures"] for entry in report["batches"]] == [1, 2, 4, 8]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize("what", [("--model", "pocket"), ("--synthetic", "smallest")])
+def test_a_missing_device_is_one_sentence(what: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "benchmarks", *what, "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("PyTorch finds no cuda device")
+    assert len(done.stderr.splitlines()) == 1
