@@ -49,8 +49,10 @@ def test_a_turnaround_is_one_sheet_of_eight_views(opened: Any, portraits: list[P
     assert page.locator("#create-about").get_by_text("Person").count() == 0
 
 
-def test_on_a_phone_the_answer_comes_into_view(opened: Any, portraits: list[Path]) -> None:
-    page = opened_accordion(with_face(opened(width=390), portraits[1]), "view")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_answer_is_in_view_wherever_it_was_asked_for(opened: Any, portraits: list[Path], width: int) -> None:
+    page = opened_accordion(with_face(opened(width=width), portraits[1]), "view")
+    page.locator("#turnaround").scroll_into_view_if_needed()
     generate(page, button="#turnaround")
     sheet = page.locator("#create-gallery img").first
     page.wait_for_function("() => document.querySelector('#create-gallery img').naturalWidth > 0")
