@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from instantid_demo.backends.openvino import Precision
 from instantid_demo.method.savings import Savings
 
 GUIDANCE = 5.0
@@ -24,8 +25,8 @@ class Mode:
     savings: Savings | None = field(default_factory=Savings)
     """None: the original's way."""
     backend: Literal["torch", "openvino"] = "torch"
-    precision: Literal["f32", "bf16"] = "f32"
-    """Of OpenVINO's arithmetic."""
+    precision: Precision = "f32"
+    """Of OpenVINO's networks."""
     compared_with: str = "reference"
     guidance: float = GUIDANCE
     guided_until: float = 1.0
@@ -93,10 +94,26 @@ FEW_OPENVINO = Mode(
 )
 OPENVINO = [
     Mode("openvino", True, "UNet and IdentityNet on OpenVINO, float32", backend="openvino"),
+    Mode("openvino-halves", True, "the same, guidance's halves one after the other", backend="openvino", halves=True),
     Mode(
         "openvino-bf16", False, "the same computing in bfloat16", torch.bfloat16, backend="openvino", precision="bf16"
     ),
+    Mode(
+        "openvino-i8",
+        False,
+        "float32, the weights of matrix products in 8 bits",
+        torch.bfloat16,
+        backend="openvino",
+        precision="i8",
+        halves=True,
+    ),
     FEW_OPENVINO,
+    replace(
+        FEW_OPENVINO,
+        name="few-step-openvino-i8",
+        about="4 steps without guidance, OpenVINO in float32 with 8-bit weights",
+        precision="i8",
+    ),
     replace(
         FEW_OPENVINO,
         name="few-step-openvino-every-2",

@@ -17,9 +17,20 @@ from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.memory import free_memory
 from instantid_demo.settings import ROOT
 
-WARM_UP = ("reference", "exact", "bf16", "openvino", "openvino-bf16", "compiled", "compiled-bf16")
-BYTES = {"f32": 8, "bf16": 2}
-"""Of a weight while OpenVINO computes: it keeps float32 ones twice, as converted and in its own order."""
+WARM_UP = (
+    "reference",
+    "exact",
+    "bf16",
+    "openvino",
+    "openvino-halves",
+    "openvino-bf16",
+    "openvino-i8",
+    "compiled",
+    "compiled-bf16",
+)
+BYTES = {"f32": 4, "bf16": 2, "i8": 2}
+"""Of a weight while OpenVINO computes; in i8 it unfolds convolutions."""
+OPENVINO_KINDS = {"bf16": "bfloat16", "i8": "8-bit weights"}
 GENEROUS = 1.4
 """Times the weights' own size: what a run needs for activations."""
 
@@ -184,7 +195,7 @@ def _entry(mode: Mode, rounds: list[dict[str, Run]], steps: int) -> dict[str, An
     return {
         "name": mode.name,
         "about": mode.about,
-        "dtype": "bfloat16" if mode.precision == "bf16" else str(mode.dtype).removeprefix("torch."),
+        "dtype": OPENVINO_KINDS.get(mode.precision, str(mode.dtype).removeprefix("torch.")),
         "backend": mode.backend,
         "exact": mode.exact,
         "steps_measured": mode.measured,

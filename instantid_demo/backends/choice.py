@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from instantid_demo.backends import openvino
+from instantid_demo.method.loading import computes_in_bfloat16
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
 
@@ -23,8 +24,15 @@ def choose(settings: Settings, pipe: Any) -> openvino.OpenVino | None:
         raise RequestError("OpenVINO is not installed: run `pip install openvino`, or set INSTANTID_BACKEND=torch.")
     if settings.backend == "torch" or device != "cpu" or not openvino.available():
         return None
-    backend = openvino.OpenVino(settings.home / "openvino", "bf16" if pipe.unet.dtype == torch.bfloat16 else "f32")
+    backend = openvino.OpenVino(settings.home / "openvino", precision(pipe.unet.dtype))
     return backend if settings.backend == "openvino" or _pays(pipe, backend) else None
+
+
+def precision(dtype: torch.dtype) -> openvino.Precision:
+    """What OpenVINO computes in for networks of this type: bfloat16 without instructions for it is slow."""
+    if dtype != torch.bfloat16:
+        return "f32"
+    return "bf16" if computes_in_bfloat16() else "i8"
 
 
 def _pays(pipe: Any, backend: openvino.OpenVino) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import diffusers
+import psutil
 import torch
 
 from instantid_demo.method import checkpoints, pipelines
@@ -23,6 +24,8 @@ HUB_IGNORE = ("*onnx*", "*flax*", "*openvino*", "*.msgpack", "*non_ema*", "refin
 GIGABYTE = 2**30
 ACTIVATIONS = 3 * GIGABYTE
 """Free memory that a 1024×1024 SDXL step and its decoding need beside the weights, with attention in SDPA."""
+FLOAT32 = 20 * GIGABYTE
+"""Free memory that SDXL with IdentityNet needs in float32 on a processor; in bfloat16 half of it."""
 
 
 def load_pipeline(
@@ -107,7 +110,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
 def choose_dtype(device: torch.device, dtype: torch.dtype | None = None, *, large: bool = False) -> torch.dtype:
     """The given type, or what suits the device. float16 on MPS gives black pictures and becomes bfloat16.
 
-    On a processor `large` networks are bfloat16 where it computes in that: SDXL takes 9 GB instead of 18.
+    On a processor `large` networks are bfloat16 where it computes in that, and where memory is too small for float32.
     """
     if device.type == "mps":
         return torch.bfloat16 if dtype in (None, torch.float16) else dtype  # type: ignore[return-value]
@@ -115,7 +118,8 @@ def choose_dtype(device: torch.device, dtype: torch.dtype | None = None, *, larg
         return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if large and computes_in_bfloat16() else torch.float32
+    half = large and (computes_in_bfloat16() or psutil.virtual_memory().available < FLOAT32)
+    return torch.bfloat16 if half else torch.float32
 
 
 def computes_in_bfloat16() -> bool:

@@ -48,8 +48,13 @@ class Faces:
         return len(self.sex)
 
 
-def prepare(source: Path, out: Path) -> Faces:
+def prepare(source: Path, out: Path, centre: np.ndarray | None = None) -> Faces:
     """Reads the shards in `source` (`*.tar`, `labels.csv`) once, and from `out` afterwards.
+
+    Args:
+        source: folder of the photographs.
+        out: folder for what was read.
+        centre: `(128,)` raw embedding to subtract, a trained checkpoint's; None: the mean of these photographs.
 
     Raises:
         FileNotFoundError: `source` holds no labels or no shards.
@@ -64,7 +69,8 @@ def prepare(source: Path, out: Path) -> Faces:
         np.save(files["keypoints"], keypoints)
         np.save(files["raw"], _embeddings(pictures, keypoints))
     raw = np.load(files["raw"])
-    centre = raw.mean((0, 1))
+    if centre is None:
+        centre = raw.mean((0, 1))
     embeddings = raw - centre
     embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
     return Faces(

@@ -29,6 +29,7 @@ from instantid_demo.training.judges import Critic, KeypointReader, Recogniser, a
 from instantid_demo.training.optimizers import Average, MuonAndAdamW
 from instantid_demo.training.pocket import SCHEDULER, Networks, encode_text
 from instantid_demo.training.pool import PHOTO_VARIANTS, RESOLUTION, STYLED_VARIANTS, VARIANTS, Pool
+from instantid_demo.training.precision import autocast
 
 log = logging.getLogger(__name__)
 
@@ -202,9 +203,11 @@ class Trainer:
         out: Path,
     ) -> None:
         self.networks, self.recipe, self.out = networks, recipe, out
-        self.trained = networks.all() if networks.control_net is None else {"control_net": networks.control_net}
-        for name, network in networks.all().items():
-            network.requires_grad_(name in self.trained)
+        self.trained = self.learners()
+        for network in networks.all().values():
+            network.requires_grad_(False)
+        for part in self.trained.values():
+            part.requires_grad_(True)
         self.batches = Batches(pool, faces, tokenizer, recipe.seed, recipe.styled_share)
         self.decoder = vae.decoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.recogniser = Recogniser(faces.centre, faces.embeddings.mean(1))
@@ -218,6 +221,11 @@ class Trainer:
         self.critic = Critic()
         self.pair: tuple[Tensor, Tensor] | None = None
         self.seen: dict[str, float] = {}
+
+    def learners(self) -> dict[str, nn.Module]:
+        """What learns, by name, made ready for it; all else stays as it is."""
+        networks = self.networks
+        return networks.all() if networks.control_net is None else {"control_net": networks.control_net}
 
     def conditions(self, batch: Batch, drop: bool) -> tuple[Conditions, Tensor]:
         """What the networks are told about a batch, and which rows keep identity and keypoints."""
@@ -257,7 +265,7 @@ class Trainer:
             timestep = torch.randint(0, 999, (len(clean),))
             timestep[torch.rand(len(clean)) < recipe.pure_noise] = 999
         alpha, sigma = (level[timestep].view(-1, 1, 1, 1) for level in (self.alpha, self.sigma))
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             told, whole = self.conditions(batch, drop=True)
             if own:
                 with torch.no_grad():
@@ -277,7 +285,7 @@ class Trainer:
         chosen = torch.nonzero(whole)[: recipe.judged, 0]
         if judge and len(chosen):
             estimate = alpha * noisy - sigma * predicted
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 made = self.decoder(estimate.contiguous(memory_format=torch.channels_last)).float()
             real = self.batches.pictures(batch.rows)
             losses["tone"] = recipe.tone_weight * (F.avg_pool2d(made, 8) - F.avg_pool2d(real, 8)).abs().mean()
@@ -294,7 +302,7 @@ class Trainer:
         told = batch.judged[chosen].float()
         told = told / told.sum().clamp(min=1)
         keypoints = batch.keypoints[chosen]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             verdict = self.recogniser(made, real, keypoints, batch.person[chosen])
             found = self.reader(made)
             adversarial = self.critic.judge(made) if recipe.adversarial_weight else made.new_zeros(())
@@ -367,9 +375,10 @@ class Trainer:
         report: dict[str, float] = {"samples": samples}
         shown = [self.batches.pictures(rows[:24])]
         for number in (1, steps):
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 told, _ = self.conditions(batch, drop=False)
-                latents = sample(self.networks, told, number, torch.Generator().manual_seed(1), self.alpha, self.sigma)
+                noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1))
+                latents = sample(self.networks, told, number, noise, self.alpha, self.sigma)
                 made = self.decoder(latents).float()
                 verdict = self.recogniser(made, made, batch.keypoints, batch.person)
             made = made.float()
@@ -406,16 +415,13 @@ def verdict_rank(recogniser: Recogniser, made: Tensor, batch: Batch) -> Tensor:
     return (cosines > own + 1e-6).sum(-1)
 
 
-def sample(
-    networks: Networks, told: Conditions, steps: int, generator: torch.Generator, alpha: Tensor, sigma: Tensor
-) -> Tensor:
-    """Deterministic sampling (DDIM) over `steps` evenly trailing timesteps; latents `(n, 8, 16, 16)`."""
-    count = len(told.text)
+def sample(networks: Networks, told: Conditions, steps: int, noise: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Deterministic sampling (DDIM) of `noise` over `steps` evenly trailing timesteps; latents `(n, 8, 16, 16)`."""
     timesteps = torch.arange(1000, 0, -1000 / steps).round().long() - 1
-    x = torch.randn((count, 8, 16, 16), generator=generator).to(memory_format=torch.channels_last)
+    x = noise.contiguous(memory_format=torch.channels_last)
     for index, timestep in enumerate(timesteps):
         predicted = predict(
-            networks.unet, networks.identity_net, x, timestep.expand(count), told, networks.control_net
+            networks.unet, networks.identity_net, x, timestep.expand(len(x)), told, networks.control_net
         ).float()
         clean = alpha[timestep] * x - sigma[timestep] * predicted
         noise = sigma[timestep] * x + alpha[timestep] * predicted

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
 from instantid_demo.faces.offline import CHIP_KEYPOINTS
 from instantid_demo.training.pool import RESOLUTION, Pool
+from instantid_demo.training.precision import autocast
 from instantid_demo.training.vae import PatchDiscriminator
 
 log = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def train_reader(pool: Pool, file: Path, minutes: float, batch: int = 48, seed: 
         rows = np.sort(draw.integers(len(pool), size=batch))
         pictures = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
         pictures = pictures + 0.1 * torch.rand(()) * torch.randn_like(pictures)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             found = reader(pictures)
         error = keypoint_error(found, torch.from_numpy(pool.keypoints[rows])).mean()
         optimizer.zero_grad(set_to_none=True)
@@ -168,7 +169,7 @@ class Critic:
 
     def learn(self, real: Tensor, made: Tensor) -> float:
         """One step on a batch of real and made pictures; returns the hinge loss (2: no idea, 0: certain)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             scores = self.scores(torch.cat([real, made]))
         count = len(real)
         losses = [F.relu(1 - s[:count].float()).mean() + F.relu(1 + s[count:].float()).mean() for s in scores]

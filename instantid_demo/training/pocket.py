@@ -260,6 +260,12 @@ def load_control_net(folder: Path | None) -> ControlNetModel | None:
     return ControlNetModel.from_pretrained(folder / ANY_CONTROL).float().train()
 
 
+def words(folder: Path | None) -> list[str]:
+    """The words that a checkpoint learned before; none where there is no checkpoint."""
+    file = None if folder is None else folder / "words.json"
+    return json.loads(file.read_text()) if file is not None and file.is_file() else []
+
+
 def load(folder: Path) -> tuple[Networks, AutoencoderTiny, CLIPTokenizer]:
     """Reads an exported checkpoint back in fp32, to train on."""
     unet = UNet2DConditionModel.from_pretrained(folder / "unet")

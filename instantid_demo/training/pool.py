@@ -16,6 +16,7 @@ from numpy.lib.format import open_memmap
 
 from instantid_demo.training.captions import caption
 from instantid_demo.training.faces import SIZE, Faces, views
+from instantid_demo.training.precision import autocast
 from instantid_demo.training.rendered_styles import KEEPS_THE_FACE, RENDERERS, background
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def encode_pictures(out: Path, vae: AutoencoderTiny, batch: int = 64) -> None:
     encoder = vae.encoder.to(memory_format=torch.channels_last)
     for start in range(0, len(pictures), batch):
         pixels = torch.from_numpy(pictures[start : start + batch]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             latents[start : start + batch] = encoder(pixels).float().numpy()
         if start % (batch * 100) == 0:
             log.info("encoded %d of %d pictures", start, len(pictures))

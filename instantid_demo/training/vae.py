@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
 from instantid_demo.training.checkpointing import load_state, save_state
 from instantid_demo.training.pool import Pool
+from instantid_demo.training.precision import autocast
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny
             group["lr"] = recipe.learning_rate * rate
         real = crop(pictures[draw.integers(len(pictures), size=recipe.batch)], 128, draw)
         judged = progress > recipe.adversarial_from
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             latents = vae.encoder(real)
             spread = latents.float().transpose(0, 1).flatten(1)
             noisy = latents + recipe.latent_noise * torch.randn_like(latents)
@@ -138,7 +139,7 @@ def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny
         loss = pixel + edge + coarse + recipe.feature_weight * features + 0.1 * normal
         if judged:
             critic.requires_grad_(False)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 loss = loss - recipe.adversarial_weight * critic(made).float().mean()
             critic.requires_grad_(True)
         optimizer.zero_grad(set_to_none=True)
@@ -146,7 +147,7 @@ def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if judged:
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 scores = critic(torch.cat([real, made.detach()])).float()
             critic_loss = F.relu(1 - scores[: len(real)]).mean() + F.relu(1 + scores[len(real) :]).mean()
             critic_optimizer.zero_grad(set_to_none=True)
@@ -208,7 +209,7 @@ def finish_decoder(vae: AutoencoderTiny, pool: Pool, recipe: VaeRecipe, out: Pat
         rows = np.sort(draw.integers(len(pool), size=recipe.batch))
         latents = torch.from_numpy(pool.latents[rows].astype(np.float32)).contiguous(memory_format=torch.channels_last)
         real = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             made = decoder(latents + recipe.latent_noise * torch.randn_like(latents))
             features = feature_distance(judge, made, real)
         made = made.float()
@@ -218,14 +219,14 @@ def finish_decoder(vae: AutoencoderTiny, pool: Pool, recipe: VaeRecipe, out: Pat
         loss = loss + recipe.feature_weight * features
         judged = progress > 0.2
         critic.requires_grad_(False)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             loss = loss - (recipe.adversarial_weight * critic(made).float().mean() if judged else 0)
         critic.requires_grad_(True)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             scores = critic(torch.cat([real, made.detach()])).float()
         critic_loss = F.relu(1 - scores[: len(real)]).mean() + F.relu(1 + scores[len(real) :]).mean()
         critic_optimizer.zero_grad(set_to_none=True)

@@ -1,5 +1,7 @@
 """OpenVINO's networks give PyTorch's numbers, come from disk the second time, and step aside where they must."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,20 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("openvino")
-
 from benchmarks.measure import difference, run
 from benchmarks.models import FACE, SIZES, build
 from benchmarks.modes import MODES, Mode
 from instantid_demo.backends import openvino as openvino_backend
-from instantid_demo.backends.openvino import OpenVino, fingerprint, smaller
+from instantid_demo.backends.openvino import OpenVino, available, fingerprint, runtime, smaller
 from instantid_demo.engine import Engine
 from instantid_demo.method.conditioning import IdentityCondition
 from instantid_demo.method.identity_net import IdentityNet
 from instantid_demo.request import GenerationRequest, Result
 from instantid_demo.settings import ROOT, Settings
 
-pytestmark = pytest.mark.openvino
+pytestmark = [pytest.mark.openvino, pytest.mark.skipif(not available(), reason="OpenVINO is not installed")]
 SIZE = SIZES["smallest"]
 PHOTO = ROOT / "assets" / "examples" / "elder.jpg"
 
@@ -75,12 +75,32 @@ def test_large_pictures_are_converted_small() -> None:
 
 
 def test_converted_networks_come_from_disk(pipe: Any, backend: OpenVino, monkeypatch: pytest.MonkeyPatch) -> None:
-    import openvino
-
     mode = Mode("", True, "", backend="openvino")
     expected = run(pipe, SIZE, mode, 2, backend).latents
-    monkeypatch.setattr(openvino, "convert_model", lambda *_, **__: pytest.fail("converted again"))
+    monkeypatch.setattr(runtime(), "convert_model", lambda *_, **__: pytest.fail("converted again"))
     assert torch.equal(run(pipe, SIZE, mode, 2, OpenVino(backend.cache)).latents, expected)
+
+
+def test_in_eight_bits_the_picture_stays_and_the_file_shrinks(
+    pipe: Any, backend: OpenVino, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_backend, "SMALL", 1000)
+    mode = Mode("", True, "", backend="openvino")
+    whole = run(pipe, SIZE, mode, 2, backend).latents
+    rounded = run(pipe, SIZE, replace(mode, precision="i8"), 2, OpenVino(tmp_path, "i8")).latents
+    assert 1e-6 < difference(rounded, whole) < 0.2
+    ((small,), (large,)) = (list(folder.glob("unet-*.bin")) for folder in (tmp_path, backend.cache))
+    assert small.stat().st_size < 0.5 * large.stat().st_size
+    assert small.with_suffix(".xml").read_text().count('element_type="i8"') > 50
+
+
+def test_the_converter_tells_nobody_of_its_use() -> None:
+    code = (
+        "from instantid_demo.backends.openvino import runtime; runtime();"
+        "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"
 
 
 def test_other_weights_are_another_network(pipe: Any, backend: OpenVino) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from instantid_demo.request import RequestError
 from instantid_demo.training import adapter_run, cli, dry_run, pocket_run
+from instantid_demo.training.few_step import FewStepRecipe
 from instantid_demo.training.joint import JointRecipe
 from instantid_demo.training.vae import VaeRecipe
 
@@ -20,7 +21,12 @@ def test_the_pocket_recipe_is_complete():
     assert recipe["kind"] == "pocket"
     VaeRecipe(**recipe["vae"])
     for stage in pocket_run.STAGES:
-        JointRecipe(**recipe[stage])
+        (FewStepRecipe if stage == "few_step" else JointRecipe)(**recipe[stage])
+
+
+def test_a_recipe_for_a_part_asks_for_a_checkpoint(tmp_path):
+    with pytest.raises(RequestError, match="--start"):
+        pocket_run.run({"few_step": {}}, tmp_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("table", [{"base": "x", "stepz": 1}, {}])

@@ -1,0 +1,50 @@
+"""Which device and which numbers networks get."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from instantid_demo.backends import choice
+from instantid_demo.method import loading
+from instantid_demo.request import RequestError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("instructions", "free", "large", "expected", "on_openvino"),
+    [
+        (True, 64, True, torch.bfloat16, "bf16"),
+        (False, 64, True, torch.float32, "f32"),
+        (False, 12, True, torch.bfloat16, "i8"),
+        (True, 64, False, torch.float32, "f32"),
+        (False, 2, False, torch.float32, "f32"),
+    ],
+)
+def test_a_processor_gets_what_it_computes_in_and_what_fits(
+    monkeypatch: pytest.MonkeyPatch,
+    instructions: bool,
+    free: int,
+    large: bool,
+    expected: torch.dtype,
+    on_openvino: str,
+) -> None:
+    for module in (loading, choice):
+        monkeypatch.setattr(module, "computes_in_bfloat16", lambda: instructions)
+    memory = SimpleNamespace(available=free * loading.GIGABYTE)
+    monkeypatch.setattr(loading.psutil, "virtual_memory", lambda: memory)
+    chosen = loading.choose_dtype(CPU, large=large)
+    assert chosen == expected
+    assert choice.precision(chosen) == on_openvino
+
+
+def test_what_is_asked_for_counts() -> None:
+    assert loading.choose_dtype(CPU, torch.float16, large=True) == torch.float16
+    assert loading.choose_dtype(torch.device("mps"), torch.float16) == torch.bfloat16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(RequestError, match="no cuda device"):
+        loading.choose_device("cuda")
