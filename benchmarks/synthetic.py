@@ -51,9 +51,10 @@ class Bench:
         if device.type == "cuda":
             self.memory, _ = torch.cuda.mem_get_info(device)
         self.together = self._needed(modes) < self.memory
-        self.backends = {mode.precision: OpenVino(cache, mode.precision) for mode in modes if mode.backend != "torch"}
+        self.cache = cache
         self.load_seconds: dict[str, float] = {}
         self._pipes: dict[torch.dtype, Any] = {}
+        self._backends: dict[str, OpenVino] = {}
         self._ends: dict[torch.dtype, Ends] = {}
         self._warm: set[str] = set()
 
@@ -82,7 +83,14 @@ class Bench:
     def _run(self, mode: Mode, steps: int) -> Run:
         pipe = self._pipe(mode)
         free_memory()  # what building or another mode left behind is not this mode's
-        return run(pipe, self.size, mode, steps, self.backends.get(mode.precision), self._ends.get(mode.dtype))
+        return run(pipe, self.size, mode, steps, self._backend(mode), self._ends.get(mode.dtype))
+
+    def _backend(self, mode: Mode) -> OpenVino | None:
+        if mode.backend == "torch":
+            return None
+        if not self.together and mode.precision not in self._backends:
+            self._backends.clear()
+        return self._backends.setdefault(mode.precision, OpenVino(self.cache, mode.precision))
 
     def _needed(self, modes: Sequence[Mode], share: float = 1.0) -> float:
         """Bytes of memory, about, to have the networks of all these modes there, or this share of PyTorch's.
@@ -98,7 +106,8 @@ class Bench:
             return self._pipes[mode.dtype]
         if not self.together:
             self._pipes.clear()
-            gc.collect()
+            self._backends.clear()
+            free_memory()
         name = str(mode.dtype).removeprefix("torch.")
         self.say(f"building the networks in {name}")
         parts = PARTS

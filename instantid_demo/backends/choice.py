@@ -3,10 +3,11 @@
 import shutil
 from typing import Any
 
+import psutil
 import torch
 
 from instantid_demo.backends import openvino
-from instantid_demo.method.loading import computes_in_bfloat16
+from instantid_demo.method.loading import ACTIVATIONS, computes_in_bfloat16
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
 
@@ -36,12 +37,10 @@ def precision(dtype: torch.dtype) -> openvino.Precision:
 
 
 def _pays(pipe: Any, backend: openvino.OpenVino) -> bool:
-    """Whether the networks are large enough to be worth it, and memory and disk can take them once more."""
-    import psutil
-
+    """Whether the networks are large enough to be worth it, and memory and disk have room for it."""
     sizes = [sum(weight.numel() for weight in net.parameters()) for net in (pipe.unet, *pipe.controlnets)]
-    # OpenVINO's copies take the place of PyTorch's in memory, and the one being converted is there once more.
-    if sum(sizes) < openvino.LARGE or psutil.virtual_memory().available < 3 * max(sizes):
+    # OpenVINO's weights take the place of PyTorch's in memory: what lies between the layers comes on top.
+    if sum(sizes) < openvino.LARGE or psutil.virtual_memory().available < ACTIVATIONS:
         return False
     folder = backend.cache
     while not folder.exists():

@@ -1,13 +1,16 @@
 """Which device and which numbers networks get."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from instantid_demo.backends import choice
+from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.method import loading
 from instantid_demo.request import RequestError
+from instantid_demo.settings import Settings
 
 CPU = torch.device("cpu")
 
@@ -37,6 +40,27 @@ def test_a_processor_gets_what_it_computes_in_and_what_fits(
     chosen = loading.choose_dtype(CPU, large=large)
     assert chosen == expected
     assert choice.precision(chosen) == on_openvino
+
+
+@pytest.mark.parametrize(
+    ("weights", "free", "disk", "taken"),
+    [(2 * 10**8, 8, 64, True), (10**6, 8, 64, False), (2 * 10**8, 1, 64, False), (2 * 10**8, 8, 0.1, False)],
+    ids=["large", "small", "no memory", "no disk"],
+)
+def test_openvino_takes_over_where_it_pays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: int, free: float, disk: float, taken: bool
+) -> None:
+    with torch.device("meta"):
+        net = torch.nn.Linear(weights // 1000, 1000, bias=False)
+    net.device, net.dtype = CPU, torch.float32
+    pipe = SimpleNamespace(unet=net, controlnets=[net])
+    memory = SimpleNamespace(available=free * loading.GIGABYTE)
+    monkeypatch.setattr(choice.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(choice.shutil, "disk_usage", lambda _: SimpleNamespace(free=disk * loading.GIGABYTE))
+    monkeypatch.setattr(OpenVino, "ready", lambda *_: False)
+    settings = Settings(home=tmp_path)  # type: ignore[call-arg]
+    assert (choice.choose(settings, pipe) is not None) is taken
+    assert choice.choose(settings.model_copy(update={"backend": "torch"}), pipe) is None
 
 
 def test_what_is_asked_for_counts() -> None:
