@@ -28,7 +28,10 @@ class MuonAndAdamW:
         self.muon = torch.optim.Muon(
             self._views, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw", ns_steps=3
         )
-        self.adamw = torch.optim.AdamW(others, lr=0.6 * learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay)
+        # As a group, which may be empty: a LoRA has matrices alone.
+        self.adamw = torch.optim.AdamW(
+            [{"params": others}], lr=0.6 * learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay
+        )
         self._rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in (self.muon, self.adamw)]
 
     def scale_rate(self, factor: float) -> None:
