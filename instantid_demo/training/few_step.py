@@ -74,6 +74,7 @@ class FewStepTrainer(Trainer):
 
 def save(unet: UNet2DConditionModel, out: Path) -> None:
     """Writes the LoRA in fp16 to `out`, in the layout of public LoRAs, and takes it off the UNet."""
-    weights = {name: value.half().contiguous() for name, value in get_peft_model_state_dict(unet, adapter_name=ADAPTER).items()}
+    state = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
+    weights = {name: value.half().contiguous() for name, value in state.items()}
     StableDiffusionXLPipeline.save_lora_weights(out, unet_lora_layers=weights, weight_name=FILE)
     unet.unload_lora()
