@@ -113,11 +113,12 @@ def controlnet_config(shapes: Shapes, architecture: Architecture) -> dict[str, A
     hint = "input_hint_block." if original else "controlnet_cond_embedding."
     keys = [key for key in plain if key.endswith("attn2.to_k.weight")]
     projection = next((len(shape) for key, shape in plain.items() if key.endswith("proj_in.weight")), 4)
-    heads: Any = tuple(channels // 64 for channels in wide) if architecture == "sdxl" else 8
+    heads: Any = tuple(max(1, channels // 64) for channels in wide) if architecture == "sdxl" else 8
     return {
         "in_channels": entrance[1],
         "conditioning_channels": plain[f"{hint}0.weight" if original else f"{hint}conv_in.weight"][1],
         "block_out_channels": wide,
+        "layers_per_block": 2,
         "down_block_types": tuple("CrossAttnDownBlock2D" if count else "DownBlock2D" for count in attention),
         "mid_block_type": "UNetMidBlock2DCrossAttn" if depth else "UNetMidBlock2D",
         "transformer_layers_per_block": tuple(max(1, count) for count in layers),
@@ -134,6 +135,21 @@ def controlnet_config(shapes: Shapes, architecture: Architecture) -> dict[str, A
             "projection_class_embeddings_input_dim": labels[1],
         }
     )
+
+
+def controlnet_weights(state: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A ControlNet's tensors under diffusers' names; `config` is `controlnet_config`'s answer."""
+    from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+
+    plain = {key.removeprefix("control_model."): tensor for key, tensor in state.items()}
+    # diffusers' own conversion knows SD1.5 alone: these are SDXL's size and crop conditions.
+    sizes = {
+        f"add_embedding.linear_{number}.{what}": plain[f"label_emb.0.{place}.{what}"]
+        for number, place in ((1, 0), (2, 2))
+        for what in ("weight", "bias")
+        if f"label_emb.0.{place}.{what}" in plain
+    }
+    return {**convert_controlnet_checkpoint(plain, config), **sizes}
 
 
 def _blocks(shapes: Shapes) -> tuple[tuple[int, ...], list[int]]:

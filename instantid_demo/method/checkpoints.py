@@ -11,6 +11,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, BinaryIO, Literal, ParamSpec, TypeVar
@@ -287,11 +288,19 @@ def read_image_adapter(path: Path | str) -> dict[str, dict[str, Any]]:
     """The two state dicts `image_proj` and `ip_adapter` of an InstantID adapter, on the CPU; no code is run."""
     path = require(path, kind="image-adapter").path
     if path.suffix.lower() == ".safetensors":
-        from safetensors.torch import load_file
-
-        flat = load_file(path)
+        flat = read_state(path)
         parts = ("image_proj", "ip_adapter")
         return {p: {k[len(p) + 1 :]: v for k, v in flat.items() if k.startswith(f"{p}.")} for p in parts}
+    return _load_pickle(path)
+
+
+@readable
+def read_state(path: Path) -> dict[str, Any]:
+    """The tensors of a file, on the CPU; no code is run."""
+    if path.suffix.lower() == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
     return _load_pickle(path)
 
 
@@ -668,7 +677,7 @@ def few_step_of(*names: str) -> FewStep | None:
     """What a base's names say was merged into it, so that it draws in a few steps; None: nothing."""
     for name in names:
         words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
-        for word, after in zip(words, [*words[1:], ""], strict=True):
+        for word, after in pairwise([*words, ""]):
             if "lightning" in word:
                 return "lightning"
             if "turbo" in word:

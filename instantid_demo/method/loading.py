@@ -210,11 +210,13 @@ def load_controlnet(
             raise RequestError(
                 f"{info.path.name!r} is a ControlNet-Union without its config: give the folder that holds both."
             )
-        shapes = checkpoints.read_shapes(info.path)
+        state = checkpoints.read_state(info.path)
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        config = architectures.controlnet_config(shapes, info.architecture or "sdxl")
         with tempfile.TemporaryDirectory() as folder:
-            config = architectures.controlnet_config(shapes, info.architecture or "sdxl")
             (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-            return known.from_single_file(str(info.path), config=folder, torch_dtype=dtype, local_files_only=True)
+            converted = architectures.controlnet_weights(state, config)
+            return known.from_single_file(converted, config=folder, torch_dtype=dtype, local_files_only=True)
 
 
 def _folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
@@ -269,7 +271,24 @@ def load_base(
             **{part: _lent(part, info, dtype, configs, half_vae, lenders) for part in info.missing},
             "scheduler": _scheduler(info, configs),
         }
+        if sdxl and info.missing[:1] == ("text_encoder_2",):
+            parts["text_encoder"] = _first_encoder(info, dtype, configs)
         return stock.from_single_file(str(info.path), config=str(configs), **parts, **options)
+
+
+def _first_encoder(info: checkpoints.CheckpointInfo, dtype: torch.dtype, configs: Path) -> Any:
+    """The first text encoder of an SDXL file without the second, in which diffusers does not look for it."""
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+    from transformers import CLIPTextModel
+
+    return create_diffusers_clip_model_from_ldm(
+        CLIPTextModel,
+        checkpoints.read_state(info.path),
+        subfolder="text_encoder",
+        config=str(configs),
+        torch_dtype=dtype,
+        local_files_only=True,
+    )
 
 
 def _scheduler(info: checkpoints.CheckpointInfo, configs: Path) -> Any:
