@@ -31,11 +31,10 @@ def tiny_sdxl(seed: int = 0, **unet: Any) -> Any:
         "attention_head_dim": (1, 1, 1),
         "transformer_layers_per_block": (1, 1, 2),
         "cross_attention_dim": 48,
-        "norm_num_groups": 16,
         "use_linear_projection": True,
         "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 8,
-        "projection_class_embeddings_input_dim": 32 + 6 * 8,
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 32 + 6 * 256,
         "sample_size": 128,
     }
     return diffusers.StableDiffusionXLPipeline(
@@ -80,7 +79,7 @@ def tiny_union(unet: UNet2DConditionModel, seed: int = 2) -> ControlNetUnionMode
     """A ControlNet-Union for a UNet."""
     shape = ControlNetModel.from_unet(unet).config
     given = {key: value for key, value in shape.items() if not key.startswith("_")}
-    for name in ("global_pool_conditions", "addition_embed_type_num_heads"):
+    for name in ("global_pool_conditions", "addition_embed_type_num_heads", "mid_block_type"):
         given.pop(name, None)
     width = unet.config.block_out_channels[0]
     union = ControlNetUnionModel(

@@ -326,7 +326,7 @@ def _lent(
     if part == "vae" and half_vae is not None:
         return _folder(kinds[part], half_vae, dtype, None)
     for lender in lenders:
-        if (lender / part).is_dir() and _same_config(lender / part, configs / part):
+        if _weight_files(lender / part) and _same_config(lender / part, configs / part):
             return _folder(kinds[part], lender / part, dtype, checkpoints.variant_of(lender / part))
     name = "fp16-vae" if part == "vae" else "sdxl-base"
     what_next = f"run `python -m instantid_demo download {name}` once, which brings one"

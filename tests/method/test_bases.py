@@ -1,5 +1,6 @@
 """Base models in every published layout load as what they are, without a network; others are refused by their name."""
 
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -206,25 +207,12 @@ def test_the_downloaded_vae_serves_before_a_lenders(folder: Path, write: Write, 
 def test_what_is_missing_and_nobody_lends_is_named(
     folder: Path, write: Write, tmp_path: Path, without: tuple[str, ...], sentence: str
 ) -> None:
-    configs = tmp_path / "configs"
-    (configs / "unet").mkdir(parents=True)
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        (configs / part).mkdir(exist_ok=True)
-        (configs / part / "config.json").write_bytes((folder / part / "config.json").read_bytes())
+    for part in PARTS:
+        (tmp_path / "configs" / part).mkdir(parents=True)
+        (tmp_path / "configs" / part / "config.json").write_bytes((folder / part / "config.json").read_bytes())
+    shutil.copytree(folder / "scheduler", tmp_path / "configs" / "scheduler")
     with pytest.raises(RequestError, match=sentence):
-        loading._lent(
-            checkpoints.inspect(write(without=without)).missing[0],
-            checkpoints.inspect(write(without=without)),
-            torch.float32,
-            configs,
-            None,
-            (),
-        )
-
-
-def changed(state: dict[str, torch.Tensor], **changes: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    found = {**state, **{key.replace("__", "."): value for key, value in changes.items()}}
-    return {key: value for key, value in found.items() if value is not None}
+        load(write(without=without), tmp_path / "configs")
 
 
 def test_other_families_are_refused_by_their_name(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -232,9 +220,7 @@ def test_other_families_are_refused_by_their_name(state: dict[str, torch.Tensor]
     v2 = f"{UNET}input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight"
     unet = {key: value for key, value in state.items() if key.startswith(UNET)}
     no_labels = {key: value for key, value in unet.items() if "label_emb" not in key}
-    refiner = {key: value for key, value in unet.items()} | {
-        "conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": torch.zeros(4)
-    }
+    refiner = unet | {"conditioner.embedders.0.model.transformer.resblocks.9.mlp.c_proj.bias": torch.zeros(4)}
     cases = {
         "inpainting model": {**state, entrance: torch.zeros(32, 9, 3, 3)},
         "refiner": refiner,
