@@ -87,27 +87,6 @@ POCKET = Defaults(
 )
 
 
-_TRAILING = {"timestep_spacing": "trailing"}
-MERGED: dict[FewStep, tuple[Scheduler, Mapping[str, Any]]] = {
-    "lightning": ("euler", _TRAILING),
-    "turbo": ("euler_ancestral", _TRAILING),
-    "hyper": ("ddim", _TRAILING),
-    "lcm": ("lcm", {}),
-    "dmd": ("lcm", {}),
-}
-"""Bases that were merged with something of few steps: how those sample. All were distilled with guidance."""
-MERGED_STEPS: dict[Quality, int] = {"quality": 8, "fast": 6, "draft": 4}
-
-
-def merged(defaults: Defaults, few_step: FewStep | None) -> Defaults:
-    """The defaults of a base that draws in a few steps by itself; None: unchanged."""
-    if few_step is None:
-        return defaults
-    scheduler, options = MERGED[few_step]
-    recipes = {quality: Recipe(steps, 1.0, scheduler, options) for quality, steps in MERGED_STEPS.items()}
-    return replace(defaults, recipes=recipes, without_lora={})
-
-
 @lru_cache(maxsize=8)
 def pocket(folder: Path) -> Defaults:
     """The embedded model's defaults from its `pocket.json`; built-in ones where that file is missing.
@@ -145,3 +124,23 @@ def of(family: Family, folder: Path | None = None) -> Defaults:
     if family == "pocket":
         return POCKET if folder is None else pocket(folder)
     return SDXL if family == "sdxl" else SD15
+
+
+MERGED: dict[FewStep, tuple[Scheduler, Mapping[str, Any]]] = {
+    "lightning": ("euler", _LIGHTNING),
+    "turbo": ("euler_ancestral", _LIGHTNING),
+    "hyper": ("ddim", _LIGHTNING),
+    "lcm": ("lcm", {}),
+    "dmd": ("lcm", {}),
+}
+"""Bases that were merged with something of few steps: how those sample. All were distilled with guidance."""
+MERGED_STEPS: dict[Quality, int] = {"quality": 8, "fast": 6, "draft": 4}
+
+
+def merged(defaults: Defaults, few_step: FewStep | None) -> Defaults:
+    """The defaults of a base that draws in a few steps by itself; None: unchanged."""
+    if few_step is None:
+        return defaults
+    scheduler, options = MERGED[few_step]
+    recipes = {quality: Recipe(steps, 1.0, scheduler, options) for quality, steps in MERGED_STEPS.items()}
+    return replace(defaults, recipes=recipes, without_lora={})
