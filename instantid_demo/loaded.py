@@ -223,7 +223,9 @@ class Loaded:
         return self._settings.compile and self.backend is None and self._offload != "sequential"
 
     def _tiny_vae(self, folder: Path) -> Any:
-        return AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype).to(self.device)
+        with loading.complete(folder):
+            tiny = AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype, local_files_only=True)
+        return tiny.to(self.device)
 
     def _control(self, kind: ControlKind, own: str, say: Say) -> Any:
         """The ControlNet for a kind of map: the user's `own`, or the one that is here; loaded once."""

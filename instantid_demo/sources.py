@@ -178,7 +178,7 @@ def _with_public_identity(base_path: Path, name: str, label: str, settings: Sett
         vae=catalogue.local("fp16-vae", settings),
         preview=catalogue.local("taesdxl", settings),
         lenders=lenders(settings) if base.kind == "base-file" else (),
-        few_step=base.few_step or checkpoints.few_step_of(name),
+        few_step=base.few_step or checkpoints.few_step_of(label),
         v_prediction=base.prediction == "v_prediction",
     )
 

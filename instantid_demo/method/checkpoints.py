@@ -442,28 +442,41 @@ def _scan(path: Path, file: BinaryIO | Any) -> None:
 
 
 def _globals(file: BinaryIO | Any) -> Iterator[str | None]:
-    """What a pickle imports, as `module.name`; None where the name is put together out of sight."""
-    pushed: list[str | None] = [None, None]
-    memo: dict[Any, str | None] = {}
+    """What a pickle imports, as `module.name`; None where the name is put together out of sight.
+
+    The opcodes are followed on a stack of texts, everything else on it is None; nothing is built.
+    """
+    stack: list[Any] = []
+    memo: dict[Any, Any] = {}
     bounded: Any = _Bounded(file)
     for opcode, argument, _ in pickletools.genops(bounded):
-        if opcode.name in ("GLOBAL", "INST"):
+        name = opcode.name
+        if name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL":
-            module, name = pushed[-2:]
-            yield None if module is None or name is None else f"{module}.{name}"
-        elif opcode.name in ("EXT1", "EXT2", "EXT4"):
+        elif name == "STACK_GLOBAL":
+            parts = stack[-2:]
+            yield ".".join(parts) if len(parts) == 2 and all(isinstance(part, str) for part in parts) else None
+        elif name in ("EXT1", "EXT2", "EXT4"):
             yield None
-        if opcode.name == "MEMOIZE":
-            memo[len(memo)] = pushed[-1]
-        elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            memo[argument] = pushed[-1]
-        elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
-            pushed.append(memo.get(argument))
+        if name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1] if stack else None
+            continue
+        top = stack[-1] if stack else None
+        marked = pickletools.markobject in opcode.stack_before or (name == "POP" and top is pickletools.markobject)
+        while marked and stack and stack.pop() is not pickletools.markobject:
+            pass
+        counted = [kind for kind in opcode.stack_before if kind not in (pickletools.markobject, pickletools.stackslice)]
+        if not (marked and name == "POP"):
+            del stack[len(stack) - min(len(counted), len(stack)) :]
+        if name == "MARK":
+            stack.append(pickletools.markobject)
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo.get(argument))
+        elif name == "DUP":
+            stack += [top, top]
         elif opcode.stack_after:
-            text = isinstance(argument, str) and opcode.name not in ("GLOBAL", "INST")
-            pushed.append(argument if text else None)
-        del pushed[:-2]
+            text = isinstance(argument, str) and name not in ("GLOBAL", "INST")
+            stack.append(argument if text else None)
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Shapes:
@@ -565,9 +578,11 @@ def _require_weights(path: Path, name: str) -> None:
         whole = whole and all((folder / file).is_file() for file in set((wanted or _Sharded()).weight_map.values()))
     if not whole:
         raise RequestError(f"The base model {path.name!r} is incomplete: {name}/ has no weights; download it again.")
-    for file in weights:
-        if file.suffix == ".safetensors":
-            read_header(file)
+    safe = [file for file in weights if file.suffix == ".safetensors"]
+    for file in safe:
+        read_header(file)
+    for file in weights if not safe else ():
+        scan_pickle(file)
 
 
 class _Sharded(BaseModel):

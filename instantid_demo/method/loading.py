@@ -265,6 +265,8 @@ def load_base(
             if not (info.path / "scheduler" / "scheduler_config.json").is_file():
                 options["scheduler"] = _scheduler(info, architectures.PUBLISHED / (info.architecture or "sdxl"))
             return stock.from_pretrained(info.path, variant=variant or info.variant, **options)
+        if info.path.suffix != info.path.suffix.lower():
+            raise RequestError(f"Rename {info.path.name!r} so that it ends in {info.path.suffix.lower()!r}.")
         configs = architectures.configs_for(info, lenders)
         parts = {
             **architectures.tokenizers_for(info.architecture or "sdxl", configs),

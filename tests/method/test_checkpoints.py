@@ -121,6 +121,15 @@ def test_a_name_out_of_the_memo_is_found(tmp_path) -> None:
         checkpoints.inspect(file)
 
 
+def test_a_harmless_name_that_is_dropped_again_hides_nothing(tmp_path) -> None:
+    """What stood before it is what gets imported."""
+    file = tmp_path / "dropped.bin"
+    text = b"\x8c\x05posix\x8c\x06system" + b"\x8c\x05torch\x8c\x04Size00"
+    file.write_bytes(b"\x80\x04" + text + b"\x93(\x8c\x04truetR.")
+    with pytest.raises(RequestError, match=r"contains code \(posix\.system\)"):
+        checkpoints.inspect(file)
+
+
 def test_a_name_put_together_out_of_sight_is_code(tmp_path) -> None:
     file = tmp_path / "hidden.bin"
     file.write_bytes(b"\x80\x04" + b"K\x01\x94" + b"\x8c\x06system" + b"\x93.")
