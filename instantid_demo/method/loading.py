@@ -188,8 +188,8 @@ def _from_cache(source: str, role: str) -> Path:
         folder = Path(snapshot_download(repository, local_files_only=True))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise RequestError(
-            f"{source!r} is neither a file nor a folder here: check the name, or run "
-            f"`python -m instantid_demo download {repository}` first and give the folder that it names."
+            f"{source[:80]!r} is neither a file nor a folder here, and not in the hub's cache: check the name, or "
+            f"fetch it once with `hf download {repository[:80]}`."
         ) from error
     return folder / inner if inner else folder
 

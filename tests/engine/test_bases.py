@@ -131,6 +131,19 @@ def test_strange_names_are_one_sentence(settings: Settings, name: str) -> None:
         checkpoints.require(sources.control_net(name, settings), kind="controlnet")
 
 
+@pytest.mark.parametrize("source", ["file", "sdxl"])
+def test_training_reads_the_same_bases(
+    settings: Settings, file: Path, pipe: Any, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    from instantid_demo.training import adapter_run
+
+    monkeypatch.setenv("INSTANTID_HOME", str(settings.home))
+    read = adapter_run.load_base(str(file) if source == "file" else source)
+    ours, theirs = read.unet.state_dict(), pipe.unet.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert read.unet.dtype == torch.float32
+
+
 # -- memory ------------------------------------------------------------------------------------------------------
 
 

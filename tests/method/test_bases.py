@@ -326,3 +326,8 @@ def test_few_step_merges_are_known_by_their_names(name: str, kind: str | None) -
 def test_a_files_own_title_tells_as_well(write: Write) -> None:
     file = write("anything.safetensors", told={"modelspec.title": "Photo XL Lightning"})
     assert checkpoints.inspect(file).few_step == "lightning"
+
+
+def test_a_hub_id_is_looked_up_on_this_machine_alone() -> None:
+    with pytest.raises(RequestError, match="hf download owner/absent"):
+        loading.locate("owner/absent", "base")
