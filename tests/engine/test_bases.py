@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from instantid_demo import flags, loaded, sources
-from instantid_demo.engine import Engine
+from instantid_demo.engine import Engine, Job
 from instantid_demo.method import checkpoints
 from instantid_demo.models import catalogue
 from instantid_demo.request import GenerationRequest, RequestError, Result
@@ -262,6 +262,16 @@ def test_the_command_line_names_ones_own_control_net() -> None:
 def test_its_path_gets_into_no_picture() -> None:
     request = GenerationRequest(face=(PHOTO,), control=(control("canny", "/home/me/net.safetensors"),))
     assert "home" not in str(request.public()) + str(request.arranged())
+
+
+def test_a_host_for_others_reads_no_net_that_visitors_name(settings: Settings) -> None:
+    from instantid_demo.ui import showing
+
+    desk: Any = SimpleNamespace(settings=settings.model_copy(update={"hosted": True}))
+    for net in ("/etc", "owner/name", "nets/../canny.safetensors"):
+        request = GenerationRequest(model="pocket", face=(PHOTO,), control=(control("canny", net),))
+        with pytest.raises(RequestError, match="does not offer"):
+            next(showing.run(desk, [request], Job()))
 
 
 def test_every_published_control_net_names_its_files() -> None:
