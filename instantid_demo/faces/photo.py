@@ -65,6 +65,8 @@ def _decode(content: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise RequestError(f"{name} has too many pixels: choose a version under {MAX_PIXELS // 10**6} MP.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as error:
+        if isinstance(error, RequestError):
+            raise
         raise RequestError(f"{name} is damaged and cannot be opened: choose another copy of it.") from error
     return _rgb(picture, name)
 
