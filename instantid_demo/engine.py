@@ -207,7 +207,9 @@ class Engine:
             return "OpenVINO failed on this processor", "PyTorch"
         if not is_out_of_memory(error):
             raise error
-        leaner = self._loaded and self._loaded.lean()
+        if self._loaded is None:
+            raise RequestError(_TOO_LARGE_TO_LOAD) from error
+        leaner = self._loaded.lean()
         if not leaner:
             self._drop()
             raise RequestError(_TOO_LARGE) from error
@@ -339,6 +341,7 @@ class Clock:
         return {stage: round(value, 3) for stage, value in {**self._stages, "total": total}.items()}
 
 
+_TOO_LARGE_TO_LOAD = "There is not enough memory to load this model: close other programs, or use Pocket."
 _TOO_LARGE = "There is not enough memory for this request: choose a smaller size, fewer pictures or Pocket."
 
 

@@ -15,8 +15,9 @@ NOT_A_FLAG = frozenset({"consent"})
 SYNTAX = {
     "person": ("PHOTO@X0,Y0,X1,Y1", "may be repeated; append ,yaw=30,pitch=0,roll=0 for a view"),
     "control": (
-        "KIND=FILE[:STRENGTH[,START,END]]",
-        "pose, depth or canny from a photo; pose-map, depth-map, canny-map for a ready map; may be repeated",
+        "KIND[@NET]=FILE[:STRENGTH[,START,END]]",
+        "pose, depth or canny from a photo; pose-map, depth-map, canny-map for a ready map; @NET is an own ControlNet: "
+        "a folder, a file or a hub id; may be repeated",
     ),
     "lora": ("SOURCE[:WEIGHT]", "may be repeated"),
     "view": ("yaw=30,pitch=0,roll=0", "or a view's name; +yaw turns towards the picture's right"),
@@ -119,7 +120,9 @@ def _control(text: str) -> dict[str, Any]:
     kind, equals, rest = text.partition("=")
     if not equals or not rest:
         raise RequestError(f"--control needs KIND=FILE:STRENGTH, such as depth=room.png:0.5, not {text!r}.")
+    kind, _, net = kind.partition("@")
     control: dict[str, Any] = {"kind": kind.removesuffix("-map"), "is_map": kind.endswith("-map"), "image": rest}
+    control |= {"net": net} if net else {}
     file, colon, tail = rest.rpartition(":")
     numbers = tail.split(",")
     if colon and file and len(numbers) in (1, 3) and all(_is_number(number) for number in numbers):

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderTiny
 
+from instantid_demo import sources
 from instantid_demo.backends import choice, compiled
-from instantid_demo.memory import free_memory
+from instantid_demo.memory import available_memory, free_memory
 from instantid_demo.method import checkpoints, loading
-from instantid_demo.method.identity_net import ControlNet
-from instantid_demo.presets import Defaults, Recipe, of
+from instantid_demo.method.identity_net import ControlNet, UnionNet
+from instantid_demo.presets import Defaults, Recipe, merged, of
 from instantid_demo.preview import Previewer
 from instantid_demo.request import ControlKind, GenerationRequest, RequestError
 from instantid_demo.settings import Settings
@@ -20,6 +21,19 @@ from instantid_demo.sources import Source
 
 Say = Callable[[str], None]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+NetOf = tuple[ControlKind, str]
+"""A kind of map, and the user's own ControlNet for it; empty: the model's."""
+UNION_MODES: dict[ControlKind, int] = {"pose": 0, "depth": 1, "canny": 3}
+"""Kinds of maps as ControlNet-Union counts them."""
+FEW_STEP_NAMES: dict[checkpoints.FewStep, str] = {
+    "lightning": "Lightning",
+    "turbo": "Turbo",
+    "hyper": "Hyper",
+    "lcm": "LCM",
+    "dmd": "DMD",
+}
+MANY_STEPS, MUCH_GUIDANCE = 12, 2.5
+"""Beyond these a base of few steps burns."""
 LEANER: dict[str, Literal["model", "sequential"]] = {"none": "model", "model": "sequential"}
 
 
@@ -30,16 +44,17 @@ class Loaded:
         """Reads everything from disk; `say` hears a sentence per part."""
         self.source, self._settings = source, settings
         self.device = loading.choose_device(None if settings.device == "auto" else settings.device)
-        self.defaults: Defaults = of(source.family, source.folder)
+        self.defaults: Defaults = merged(of(source.family, source.folder), source.few_step)
         say(f"Loading {source.label} …")
         self._text = loading.load_pipeline(
             source.base,
             source.identity_net,
             source.adapter,
-            dtype=DTYPES.get(settings.dtype) or loading.choose_dtype(self.device, large=source.family != "pocket"),
+            dtype=self._fitting_dtype(say),
             device=self.device,
             offload=settings.offload,
             half_vae=source.vae,
+            lenders=source.lenders,
         )
         self.backend = choice.choose(settings, self._text)
         """What computes instead of PyTorch; None: nothing does."""
@@ -57,16 +72,40 @@ class Loaded:
             compiled.compile_repeated(self._text.unet)
             compiled.compile_repeated(self._text.controlnets[0])
 
-    def pipeline(self, task: str, kinds: Sequence[ControlKind] = (), say: Say = lambda _: None) -> Any:
+    def _fitting_dtype(self, say: Say) -> torch.dtype:
+        """The type of numbers that the settings or the device ask for, or a leaner one where memory is too small.
+
+        Raises:
+            RequestError: the weights do not fit into the memory in any way; the message has both numbers.
+        """
+        source, free = self.source, available_memory()
+        dtype = DTYPES.get(self._settings.dtype) or loading.choose_dtype(self.device, large=source.family != "pocket")
+        parts = [source.base, source.identity_net, source.adapter]
+
+        def needed(kind: torch.dtype) -> int:
+            total, converted = loading.weight_bytes(parts, kind)
+            return converted if self.device.type == "cuda" else total
+
+        if self._settings.dtype == "auto" and dtype == torch.float32 and needed(dtype) > free:
+            say("Memory is too small for full precision: loading in bfloat16 …")
+            dtype = torch.bfloat16
+        if needed(dtype) > free:
+            raise RequestError(
+                f"{source.label} needs {needed(dtype) / 1e9:.1f} GB of memory for its weights, but only "
+                f"{free / 1e9:.1f} GB are free: close other programs, or use Pocket."
+            )
+        return dtype
+
+    def pipeline(self, task: str, nets: Sequence[NetOf] = (), say: Say = lambda _: None) -> Any:
         """The pipeline for a task (`text`, `image`, `inpaint`) with IdentityNet and these extra ControlNets.
 
         Raises:
             RequestError: this model has no such ControlNet here.
         """
         pipe = self._text
-        if kinds:
-            nets = [self._text.controlnets[0], *(self._control(kind, say) for kind in kinds)]
-            pipe = type(pipe).of(pipe, controlnet=nets)
+        if nets:
+            all_nets = [self._text.controlnets[0], *(self._control(kind, own, say) for kind, own in nets)]
+            pipe = type(pipe).of(pipe, controlnet=all_nets)
         found = {"text": pipe.text_to_image, "image": pipe.image_to_image, "inpaint": pipe.inpaint}[task]()
         found.set_progress_bar_config(disable=True)
         return found
@@ -89,7 +128,23 @@ class Loaded:
             if self.source.architecture != "sdxl":
                 what_next = "there is none for this kind of model."
             notes.append(f"Quick decoding needs a tiny autoencoder: {what_next}")
-        return recipe, notes
+        return recipe, [*notes, *self._about_base(request, recipe)]
+
+    def _about_base(self, request: GenerationRequest, recipe: Recipe) -> list[str]:
+        """What the base's own name or file says about how it wants to be run."""
+        label, kind = self.source.label, self.source.few_step
+        said = []
+        if self.source.v_prediction:
+            said.append(f"{label} predicts velocity instead of noise (v-prediction): it was run that way.")
+        if kind is None:
+            return said
+        own = f"{label} is a {FEW_STEP_NAMES[kind]} model by its name"
+        if (request.steps or 0) > MANY_STEPS or (request.guidance or 0) > MUCH_GUIDANCE:
+            burns = f"more than about {MANY_STEPS} steps, or guidance above {MUCH_GUIDANCE:g}, burns its pictures."
+            said.append(f"{own}: {burns}")
+        elif request.steps is None or request.guidance is None:
+            said.append(f"{own}: where you left them open it got {recipe.steps} steps and no guidance.")
+        return said
 
     def autoencoder(self, request: GenerationRequest) -> Any:
         """What makes the picture of the finished latents."""
@@ -168,20 +223,31 @@ class Loaded:
         return self._settings.compile and self.backend is None and self._offload != "sequential"
 
     def _tiny_vae(self, folder: Path) -> Any:
-        return AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype).to(self.device)
+        with loading.complete(folder):
+            tiny = AutoencoderTiny.from_pretrained(folder, torch_dtype=self._text.vae.dtype, local_files_only=True)
+        return tiny.to(self.device)
 
-    def _control(self, kind: ControlKind, say: Say) -> Any:
-        folder = self.source.controls.get(kind)
-        if folder is None:
-            what_next = f"run `python -m instantid_demo download control-{kind}` first."
-            if self.source.family == "pocket":
-                what_next = "this model comes without it."
-            raise RequestError(f"{self.source.label} has no {kind} ControlNet here: {what_next}")
-        if folder not in self._extra:
+    def _control(self, kind: ControlKind, own: str, say: Say) -> Any:
+        """The ControlNet for a kind of map: the user's `own`, or the one that is here; loaded once."""
+        place = sources.control_net(own, self._settings) if own else self.source.controls.get(kind)
+        if place is None:
+            raise RequestError(f"{self.source.label} has no {kind} ControlNet here: {self._how_to_get(kind)}")
+        if place not in self._extra:
             say(f"Loading the {kind} ControlNet …")
-            info = checkpoints.require(folder, kind=("controlnet", "identity-net"))
+            info = checkpoints.require(
+                place, kind=("controlnet", "identity-net", "controlnet-union"), architecture=self.source.architecture
+            )
+            checkpoints.require_fitting_control(info, self._text.unet.config.cross_attention_dim)
             net = loading.load_controlnet(info, ControlNet, dtype=self._text.unet.dtype).to(self.device)
             if self._compiles():
                 compiled.compile_repeated(net)
-            self._extra[folder] = net
-        return self._extra[folder]
+            self._extra[place] = net
+        net = self._extra[place]
+        return net.for_mode(UNION_MODES[kind]) if isinstance(net, UnionNet) else net
+
+    def _how_to_get(self, kind: ControlKind) -> str:
+        if self.source.family == "pocket":
+            return "this model comes without it."
+        if self.source.takes_public_controls:
+            return f"run `python -m instantid_demo download control-{kind}` first."
+        return f"give one that was made for it: --control {kind}@FOLDER=PICTURE."

@@ -71,6 +71,8 @@ class ControlMap:
     strength: float
     start: float
     end: float
+    net: str = ""
+    """The user's own ControlNet for it; empty: the model's."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,9 @@ class Prepared:
         return "image" if self.mask is None else "inpaint"
 
     @property
-    def control_kinds(self) -> tuple[ControlKind, ...]:
-        """Of the extra ControlNets, in order."""
-        return tuple(control.kind for control in self.controls)
+    def control_nets(self) -> tuple[tuple[ControlKind, str], ...]:
+        """The extra ControlNets in order: kind of map, and the user's own network for it or nothing."""
+        return tuple((control.kind, control.net) for control in self.controls)
 
 
 def filled(
@@ -355,7 +357,7 @@ def _control(control: Control, size: tuple[int, int], models: Path) -> ControlMa
 
     picture = framing.cover(open_photo(control.image), *size)[0]
     drawn = picture if control.is_map else maps.draw(control.kind, picture, models)
-    return ControlMap(control.kind, drawn.resize(size), control.strength, control.start, control.end)
+    return ControlMap(control.kind, drawn.resize(size), control.strength, control.start, control.end, control.net)
 
 
 def _free_background(posed: Sequence[Posed], size: tuple[int, int]) -> np.ndarray:

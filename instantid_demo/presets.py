@@ -10,11 +10,12 @@ A preset may name a LoRA file of that folder (`"lora": "few-step.safetensors"`).
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from instantid_demo.method.checkpoints import FewStep
 from instantid_demo.request import Quality, RequestError, Scheduler
 
 Family = Literal["pocket", "sdxl", "sd15"]
@@ -123,3 +124,23 @@ def of(family: Family, folder: Path | None = None) -> Defaults:
     if family == "pocket":
         return POCKET if folder is None else pocket(folder)
     return SDXL if family == "sdxl" else SD15
+
+
+MERGED: dict[FewStep, tuple[Scheduler, Mapping[str, Any]]] = {
+    "lightning": ("euler", _LIGHTNING),
+    "turbo": ("euler_ancestral", _LIGHTNING),
+    "hyper": ("ddim", _LIGHTNING),
+    "lcm": ("lcm", {}),
+    "dmd": ("lcm", {}),
+}
+"""Bases that were merged with something of few steps: how those sample. All were distilled with guidance."""
+MERGED_STEPS: dict[Quality, int] = {"quality": 8, "fast": 6, "draft": 4}
+
+
+def merged(defaults: Defaults, few_step: FewStep | None) -> Defaults:
+    """The defaults of a base that draws in a few steps by itself; None: unchanged."""
+    if few_step is None:
+        return defaults
+    scheduler, options = MERGED[few_step]
+    recipes = {quality: Recipe(steps, 1.0, scheduler, options) for quality, steps in MERGED_STEPS.items()}
+    return replace(defaults, recipes=recipes, without_lora={})

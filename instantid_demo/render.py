@@ -74,7 +74,7 @@ def render(loaded: Loaded, prepared: Prepared, job: Job, emit: Emit) -> list[Ima
         Cancelled: the job was taken back.
         RequestError: the numbers overflowed.
     """
-    pipe = loaded.pipeline(prepared.task, prepared.control_kinds, lambda said: _tell(emit, said))
+    pipe = loaded.pipeline(prepared.task, prepared.control_nets, lambda said: _tell(emit, said))
     together = loaded.batch if prepared.task == "text" else 1
     groups = [prepared.seeds[start : start + together] for start in range(0, len(prepared.seeds), together)]
     steps = prepared.recipe.steps

@@ -23,8 +23,11 @@ ControlKind = Literal["pose", "depth", "canny"]
 PictureFormat = Literal["png", "jpeg", "webp"]
 
 
-class RequestError(ValueError):
-    """The user's side is at fault; the message is one plain sentence that says what to do next."""
+class RequestError(Exception):
+    """The user's side is at fault; the message is one plain sentence that says what to do next.
+
+    Not a `ValueError`: whoever catches what a library finds wrong with a file would catch our own sentence with it.
+    """
 
 
 class Model(BaseModel):
@@ -82,6 +85,8 @@ class Control(Model):
     strength: float = Field(0.5, ge=0, le=2)
     start: float = Field(0, ge=0, le=1)
     end: float = Field(1, ge=0, le=1)
+    net: str = Field("", max_length=1000)
+    """An own ControlNet: a folder, a file or a hub id; empty: the one that the model has for this kind."""
 
 
 class Lora(Model):
@@ -301,7 +306,7 @@ class GenerationRequest(Model):
 
     def arranged(self) -> dict[str, Any]:
         """Extra controls and people's places without their pictures, JSON-ready: on record, but not restorable."""
-        pictures = {"control": {"__all__": {"image"}}, "person": {"__all__": {"face"}}}
+        pictures = {"control": {"__all__": {"image", "net"}}, "person": {"__all__": {"face"}}}
         return self.model_dump(mode="json", include={"control", "person"}, exclude=pictures, exclude_defaults=True)
 
 

@@ -1,6 +1,5 @@
 """What a model's name means: which folders and files it is made of, and which model is chosen where none is named."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,8 @@ RECOGNISERS: dict[int, Recogniser] = {128: "dlib", 512: "antelopev2"}
 IDENTITY_FOLDERS = ("ControlNetModel", "IdentityNet")
 ADAPTER_FILES = ("image_adapter.safetensors", "ip-adapter.safetensors", "ip-adapter.bin")
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
+PUBLISHED_WIDTH = 2048
+"""Of SDXL's text tokens: networks of another width are somebody's own, and public ControlNets do not fit them."""
 ANY_CONTROL = "control"
 """Folder of a model's ControlNet for every kind of map; `control-canny` and the like hold one for that kind."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -40,8 +41,16 @@ class Source:
     controls: Mapping[ControlKind, Path] = field(default_factory=dict)
     """Extra ControlNets that are here."""
     architecture: str = "sdxl"
+    takes_public_controls: bool = False
+    """The ControlNets that were published for SDXL fit it."""
     vae: Path | None = None
     """An autoencoder that decodes in half precision without overflowing, instead of the base's own."""
+    lenders: tuple[Path, ...] = ()
+    """Complete base models that are here: their text encoders serve a single file that has none."""
+    few_step: checkpoints.FewStep | None = None
+    """What the base was merged with, so that it draws in a few steps."""
+    v_prediction: bool = False
+    """The base is one file that predicts velocity, not noise."""
     preview: Path | None = None
     """A tiny autoencoder for previews."""
 
@@ -88,12 +97,45 @@ def resolve(name: str, settings: Settings) -> Source:
         name = choose(settings)
     if name == "pocket":
         return _whole(settings.pocket, "pocket", "Pocket preview", settings)
-    path = Path(name).expanduser()
+    path = local_path(name)
+    if path is None:
+        return _from_catalogue(name, settings)
     if path.is_dir() and _inside(path, IDENTITY_FOLDERS) and _inside(path, ADAPTER_FILES):
         return _whole(path, name, path.resolve().name, settings)
-    if path.exists():
-        return _with_public_identity(path, name, path.resolve().stem, settings)
-    return _from_catalogue(name, settings)
+    return _with_public_identity(path, name, path.resolve().stem if path.is_file() else path.resolve().name, settings)
+
+
+def local_path(name: str) -> Path | None:
+    """What lies at the place that `name` names; None where it names no place on this machine."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):
+        return None  # too long, of an unknown user, with characters that no name has
+
+
+def control_net(name: str, settings: Settings) -> Path:
+    """The folder or file of a ControlNet that a request names: a path, a catalogue entry or a downloaded hub id.
+
+    Raises:
+        RequestError: it is not here.
+    """
+    from instantid_demo.models import catalogue
+
+    path = local_path(name) or catalogue.local(name, settings)
+    if path is None:
+        if catalogue.knows(name) or _HUB_ID.fullmatch(name):
+            raise RequestError(
+                f"The ControlNet {name} is not here: run `python -m instantid_demo download {name}` first."
+            )
+        raise RequestError(f"There is no ControlNet {name[:80]!r}: give a folder, a .safetensors file or a hub id.")
+    if path.is_dir() and not (path / "config.json").is_file():
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files[:8])
+            raise RequestError(f"{path.name} holds several files ({names}): give the path of the one that you want.")
+        return files[0] if files else path
+    return path
 
 
 def _whole(folder: Path, name: str, label: str, settings: Settings) -> Source:
@@ -102,7 +144,10 @@ def _whole(folder: Path, name: str, label: str, settings: Settings) -> Source:
     net, adapter = _inside(folder, IDENTITY_FOLDERS), _inside(folder, ADAPTER_FILES)
     if net is None or adapter is None:
         raise RequestError(f"{folder.name!r} is incomplete: it needs ControlNetModel/ and image_adapter.safetensors.")
-    return _checked(name, label, base, net, adapter, _controls(folder), settings)
+    published = base.architecture == "sdxl" and base.cross_attention_dim == PUBLISHED_WIDTH
+    controls = {**(_public_controls(settings) if published else {}), **_controls(folder)}
+    source = _checked(name, label, base, net, adapter, controls, settings)
+    return replace(source, takes_public_controls=published)
 
 
 def _with_public_identity(base_path: Path, name: str, label: str, settings: Settings) -> Source:
@@ -110,6 +155,11 @@ def _with_public_identity(base_path: Path, name: str, label: str, settings: Sett
     from instantid_demo.models import catalogue
 
     base = checkpoints.require(base_path, kind=("base-folder", "base-file"))
+    if base.architecture != "sdxl":
+        raise RequestError(
+            f"{label} is an SD1.5 model, and InstantID was published for SDXL alone: choose an SDXL base, or a folder "
+            "with an SD1.5 InstantID of your own in it (docs/training.md)."
+        )
     instantid = catalogue.local("instantid", settings)
     if instantid is None:
         raise RequestError(
@@ -121,12 +171,34 @@ def _with_public_identity(base_path: Path, name: str, label: str, settings: Sett
         raise RequestError(
             "InstantID's weights are incomplete: run `python -m instantid_demo download instantid` again."
         )
-    found = {kind: catalogue.local(f"control-{kind}", settings) for kind in KINDS}
-    controls = {kind: path for kind, path in found.items() if path is not None}
-    source = _checked(name, label, base, net, adapter, controls, settings)
-    if source.architecture != "sdxl":
-        return source
-    return replace(source, vae=catalogue.local("fp16-vae", settings), preview=catalogue.local("taesdxl", settings))
+    source = _checked(name, label, base, net, adapter, _public_controls(settings), settings)
+    return replace(
+        source,
+        takes_public_controls=True,
+        vae=catalogue.local("fp16-vae", settings),
+        preview=catalogue.local("taesdxl", settings),
+        lenders=lenders(settings) if base.kind == "base-file" else (),
+        few_step=base.few_step or checkpoints.few_step_of(label),
+        v_prediction=base.prediction == "v_prediction",
+    )
+
+
+def _public_controls(settings: Settings) -> dict[ControlKind, Path]:
+    """SDXL's downloaded ControlNets; the one for all kinds stands in for those that are missing."""
+    from instantid_demo.models import catalogue
+
+    union = catalogue.local("control-union", settings)
+    found = {kind: catalogue.local(f"control-{kind}", settings) or union for kind in KINDS}
+    return {kind: path for kind, path in found.items() if path is not None}
+
+
+def lenders(settings: Settings) -> tuple[Path, ...]:
+    """Downloaded base models in folders, whose parts serve a single file that lacks them."""
+    return tuple(mark.parent for mark in sorted(settings.models.glob("*/.complete")) if _is_pipeline(mark.parent))
+
+
+def _is_pipeline(folder: Path) -> bool:
+    return (folder / "model_index.json").is_file()
 
 
 def _from_catalogue(name: str, settings: Settings) -> Source:
@@ -139,7 +211,7 @@ def _from_catalogue(name: str, settings: Settings) -> Source:
         raise RequestError(
             f"The model {name} is not here: run `python -m instantid_demo download {name}` first, or use Pocket."
         )
-    raise RequestError(f"There is no model {name!r}: use pocket, sdxl, a folder, a .safetensors file or a hub id.")
+    raise RequestError(f"There is no model {name[:80]!r}: use pocket, sdxl, a folder, a .safetensors file or a hub id.")
 
 
 def _checked(
@@ -176,8 +248,8 @@ def _is_pocket(base: Path) -> bool:
     """Small models trained with our own recipe bring their own defaults, or a small latent grid."""
     if (base / "pocket.json").is_file():
         return True
-    config = base / "unet" / "config.json"
-    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("sample_size", 128) <= 32
+    config = checkpoints.read_config(base / "unet")
+    return config is not None and isinstance(config.sample_size, int) and config.sample_size <= 32
 
 
 def _inside(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -1,8 +1,10 @@
 """IdentityNet: a ControlNet on keypoints whose cross-attention hears the identity instead of the text."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
-from diffusers import ControlNetModel
+import torch
+from diffusers import ControlNetModel, ControlNetUnionModel
 from torch import Tensor
 
 from instantid_demo.method.conditioning import Conditioning
@@ -17,13 +19,47 @@ class ControlNet(ControlNetModel):
         """Residuals of the down blocks and of the mid block, as tuple; arguments are those of `ControlNetModel`."""
         kwargs["return_dict"] = False
         if kwargs.get("conditioning_scale", 1.0) == 0:
-            nothing = sample.new_zeros(len(sample), 1, 1, 1)
-            # diffusers adds another ControlNet's middle into the first one's, in place: that must have its shape.
-            halved = len(self.config.block_out_channels) - 1
-            side = [-(-length // 2**halved) for length in sample.shape[-2:]]
-            middle = sample.new_zeros(len(sample), self.config.block_out_channels[-1], *side)
-            return [nothing] * len(self.controlnet_down_blocks), middle
+            return nothing(self, sample)
         return super().forward(sample, timestep, encoder_hidden_states, *args, **kwargs)
+
+
+class UnionNet(ControlNetUnionModel):
+    """One network for many kinds of maps, called as a `ControlNetModel` for one of them."""
+
+    mode = 0
+    """Number of the kind of map."""
+
+    def for_mode(self, mode: int) -> Self:
+        """The same weights for another kind of map."""
+        twin = copy.copy(self)
+        # Weights and layers are shared; who hooks into one of the two means that one.
+        twin.__dict__.update({name: copy.copy(value) for name, value in vars(self).items() if "_hooks" in name})
+        twin.mode = mode
+        return twin
+
+    def forward(self, sample: Tensor, timestep, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any) -> Residuals:
+        """As `ControlNet.forward`."""
+        kwargs["return_dict"] = False
+        if kwargs.get("conditioning_scale", 1.0) == 0:
+            return nothing(self, sample)
+        chosen = torch.zeros(len(sample), self.config.num_control_type, device=sample.device, dtype=sample.dtype)
+        chosen[:, self.mode] = 1
+        kwargs |= {
+            "controlnet_cond": [kwargs["controlnet_cond"]],
+            "control_type": chosen,
+            "control_type_idx": [self.mode],
+        }
+        return super().forward(sample, timestep, encoder_hidden_states, *args, **kwargs)
+
+
+def nothing(net: Any, sample: Tensor) -> Residuals:
+    """The residuals of a ControlNet that rests."""
+    empty = sample.new_zeros(len(sample), 1, 1, 1)
+    # diffusers adds another ControlNet's middle into the first one's, in place: that must have its shape.
+    halved = len(net.config.block_out_channels) - 1
+    side = [-(-length // 2**halved) for length in sample.shape[-2:]]
+    middle = sample.new_zeros(len(sample), net.config.block_out_channels[-1], *side)
+    return [empty] * len(net.controlnet_down_blocks), middle
 
 
 class IdentityNet(ControlNet):

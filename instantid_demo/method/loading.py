@@ -1,6 +1,13 @@
-"""From folders, files and hub ids to a pipeline: checks first, then weights, data type, device and offloading."""
+"""From folders and files to a pipeline: checks first, then weights, data type, device and offloading.
 
-from collections.abc import Sequence
+Nothing here reaches the network: hub ids are looked up in the hub's cache on this machine.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,8 +15,8 @@ import diffusers
 import psutil
 import torch
 
-from instantid_demo.method import checkpoints, pipelines
-from instantid_demo.method.identity_net import ControlNet, IdentityNet
+from instantid_demo.method import architectures, checkpoints, pipelines
+from instantid_demo.method.identity_net import ControlNet, IdentityNet, UnionNet
 from instantid_demo.method.image_adapter import load_image_adapter
 from instantid_demo.method.pipelines import InstantID
 from instantid_demo.request import RequestError
@@ -18,9 +25,6 @@ Offload = Literal["auto", "none", "model", "sequential"]
 Source = Path | str
 """A folder, a file or a hub id (`owner/name`, or `owner/name/folder-or-file`)."""
 
-HUB_BASE = ("*.json", "*.txt", "*.safetensors")
-# Weights of other frameworks and the one-file duplicates that many repositories hold beside the folders.
-HUB_IGNORE = ("*onnx*", "*flax*", "*openvino*", "*.msgpack", "*non_ema*", "refiner*")
 GIGABYTE = 2**30
 ACTIVATIONS = 3 * GIGABYTE
 """Free memory that a 1024×1024 SDXL step and its decoding need beside the weights, with attention in SDPA."""
@@ -38,8 +42,8 @@ def load_pipeline(
     device: str | torch.device | None = None,
     variant: str | None = None,
     offload: Offload = "auto",
-    config: Path | None = None,
     half_vae: Path | None = None,
+    lenders: Sequence[Path] = (),
 ) -> InstantID:
     """The text-to-image pipeline; `.image_to_image()` and `.inpaint()` are its siblings on the same weights.
 
@@ -52,8 +56,9 @@ def load_pipeline(
         device: None: CUDA, else MPS, else CPU.
         variant: of a base folder's files; None: 'fp16' where nothing else is there.
         offload: 'auto' chooses from the free memory; only CUDA offloads.
-        config: for a single file: a folder with the configs and tokenizers of its architecture.
-        half_vae: folder of an autoencoder that takes the place of the base's own in float16, where that one overflows.
+        half_vae: folder of an autoencoder that takes the place of the base's own in float16, where that one
+            overflows, or where a single file has none.
+        lenders: folders of complete base models whose text encoders or VAE serve a single file that lacks them.
 
     Raises:
         RequestError: a file is missing, damaged, of another kind or for another architecture; or no such device.
@@ -78,9 +83,10 @@ def load_pipeline(
             locate(extra, "controlnet"), kind=("controlnet", "identity-net"), architecture=base_info.architecture
         )
         extras.append(load_controlnet(info, ControlNet, dtype=kind))
-    stock = _load_base(base_info, kind, variant or base_info.variant, config)
+    stock = load_base(base_info, kind, variant=variant, half_vae=half_vae, lenders=lenders)
     if half_vae is not None and kind == torch.float16:
-        stock.register_modules(vae=diffusers.AutoencoderKL.from_pretrained(half_vae, torch_dtype=kind))
+        with complete(half_vae):
+            stock.register_modules(vae=diffusers.AutoencoderKL.from_pretrained(half_vae, torch_dtype=kind))
     load_image_adapter(stock.unet, adapter_info.path)
     family = pipelines.SDXLTextToImage if base_info.architecture == "sdxl" else pipelines.SD15TextToImage
     pipe = family.of(stock, controlnet=[first, *extras] if extras else first)
@@ -154,11 +160,11 @@ def locate(source: Source, role: str) -> Path:
     """The local path of a folder, a file or a hub id; a repository's well-known part is found by `role`.
 
     Raises:
-        RequestError: not here, and neither in the hub's cache nor to be had from the hub.
+        RequestError: not here, and not in the hub's cache on this machine either.
     """
     path = Path(source)
     if not path.exists():
-        path = _from_hub(str(source), role)
+        path = _from_cache(str(source), role)
     if role == "identity-net" and (path / "ControlNetModel").is_dir():
         return path / "ControlNetModel"
     if role == "image-adapter" and path.is_dir():
@@ -169,8 +175,8 @@ def locate(source: Source, role: str) -> Path:
     return path
 
 
-def _from_hub(source: str, role: str) -> Path:
-    """A snapshot in the hub's own cache; HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE apply."""
+def _from_cache(source: str, role: str) -> Path:
+    """A snapshot in the hub's own cache (HF_HOME), which other programs may have filled."""
     parts = source.split("/")
     if len(parts) < 2 or source.startswith(("/", ".", "~")) or not all(parts) or "\\" in source:
         raise RequestError(f"There is no file or folder {source!r}; check the path, or give a hub id as owner/name.")
@@ -178,15 +184,12 @@ def _from_hub(source: str, role: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, inner = "/".join(parts[:2]), "/".join(parts[2:])
-    patterns = {"identity-net": ["ControlNetModel/*"], "image-adapter": ["ip-adapter.bin", "ip-adapter.safetensors"]}
-    wanted = [inner, f"{inner}/*"] if inner else patterns.get(role, list(HUB_BASE))
-    options: dict[str, Any] = {"allow_patterns": wanted, "ignore_patterns": list(HUB_IGNORE)}
     try:
-        folder = Path(snapshot_download(repository, **options))
+        folder = Path(snapshot_download(repository, local_files_only=True))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise RequestError(
-            f"{source!r} is neither a file here nor could it be fetched from the model hub; check the name and the "
-            "network, or download it beforehand."
+            f"{source[:80]!r} is neither a file nor a folder here, and not in the hub's cache: check the name, or "
+            f"fetch it once with `hf download {repository[:80]}`."
         ) from error
     return folder / inner if inner else folder
 
@@ -194,26 +197,190 @@ def _from_hub(source: str, role: str) -> Path:
 def load_controlnet(
     info: checkpoints.CheckpointInfo, kind: type[ControlNet] = ControlNet, *, dtype: torch.dtype = torch.float32
 ) -> Any:
-    """A ControlNet folder, or a single `.safetensors` file of one."""
-    if info.path.is_file():
-        return kind.from_single_file(str(info.path), torch_dtype=dtype)
-    return kind.from_pretrained(str(info.path), torch_dtype=dtype, variant=info.variant)
+    """A ControlNet folder, or a single file of one in either layout; a ControlNet-Union becomes a `UnionNet`.
+
+    Raises:
+        RequestError: its files are not all here, or do not fit its config.
+    """
+    known: Any = UnionNet if info.kind == "controlnet-union" else kind
+    with complete(info.path):
+        if info.path.is_dir():
+            return _folder(known, info.path, dtype, info.variant)
+        if known is UnionNet:
+            raise RequestError(
+                f"{info.path.name!r} is a ControlNet-Union without its config: give the folder that holds both."
+            )
+        state = checkpoints.read_state(info.path)
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        config = architectures.controlnet_config(shapes, info.architecture or "sdxl")
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+            converted = architectures.controlnet_weights(state, config)
+            return known.from_single_file(converted, config=folder, torch_dtype=dtype, local_files_only=True)
 
 
-def _load_base(info: checkpoints.CheckpointInfo, dtype: torch.dtype, variant: str | None, config: Path | None) -> Any:
+def _folder(kind: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
+    for pickle in folder.glob("*.bin"):
+        checkpoints.scan_pickle(pickle)
+    return kind.from_pretrained(str(folder), torch_dtype=dtype, variant=variant, local_files_only=True)
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[None]:
+    """Inside it every failure of a library to load `path` becomes one sentence."""
+    try:
+        yield
+    except (RequestError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # missing files, foreign keys, other sizes: each library has errors of its own
+        from instantid_demo.memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            raise
+        raise RequestError(
+            f"{path.name!r} could not be loaded: a file of it is missing, damaged or of another size. Download it "
+            "again, or choose another model."
+        ) from error
+
+
+def load_base(
+    info: checkpoints.CheckpointInfo,
+    dtype: torch.dtype,
+    *,
+    variant: str | None = None,
+    half_vae: Path | None = None,
+    lenders: Sequence[Path] = (),
+) -> Any:
+    """The stock pipeline of a base model, on the CPU; arguments as for `load_pipeline`.
+
+    Raises:
+        RequestError: something of it is missing and cannot be lent, or damaged.
+    """
     sdxl = info.architecture == "sdxl"
     stock = diffusers.StableDiffusionXLPipeline if sdxl else diffusers.StableDiffusionPipeline
     options: dict[str, Any] = {"torch_dtype": dtype, "local_files_only": True}
     options |= {"add_watermarker": False} if sdxl else {"safety_checker": None, "requires_safety_checker": False}
+    with complete(info.path):
+        if info.kind == "base-folder":
+            if not (info.path / "scheduler" / "scheduler_config.json").is_file():
+                options["scheduler"] = _scheduler(info, architectures.PUBLISHED / (info.architecture or "sdxl"))
+            return stock.from_pretrained(info.path, variant=variant or info.variant, **options)
+        if info.path.suffix != info.path.suffix.lower():
+            raise RequestError(f"Rename {info.path.name!r} so that it ends in {info.path.suffix.lower()!r}.")
+        configs = architectures.configs_for(info, lenders)
+        parts = {
+            **architectures.tokenizers_for(info.architecture or "sdxl", configs),
+            **{part: _lent(part, info, dtype, configs, half_vae, lenders) for part in info.missing},
+            "scheduler": _scheduler(info, configs),
+        }
+        if sdxl and info.missing[:1] == ("text_encoder_2",):
+            parts["text_encoder"] = _first_encoder(info, dtype, configs)
+        return stock.from_single_file(str(info.path), config=str(configs), **parts, **options)
+
+
+def _first_encoder(info: checkpoints.CheckpointInfo, dtype: torch.dtype, configs: Path) -> Any:
+    """The first text encoder of an SDXL file without the second, in which diffusers does not look for it."""
+    from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
+    from transformers import CLIPTextModel
+
+    return create_diffusers_clip_model_from_ldm(
+        CLIPTextModel,
+        checkpoints.read_state(info.path),
+        subfolder="text_encoder",
+        config=str(configs),
+        torch_dtype=dtype,
+        local_files_only=True,
+    )
+
+
+def _scheduler(info: checkpoints.CheckpointInfo, configs: Path) -> Any:
+    """The noise schedule of a base, with what its own file says about it."""
     if info.kind == "base-folder":
-        return stock.from_pretrained(info.path, variant=variant, **options)
-    try:
-        return stock.from_single_file(str(info.path), config=None if config is None else str(config), **options)
-    except OSError as error:
-        raise RequestError(
-            f"{info.path.name!r} needs the small config and tokenizer files of its architecture, which are not here; "
-            "connect to the network once, or give a folder with them."
-        ) from error
+        return diffusers.EulerDiscreteScheduler.from_pretrained(configs, subfolder="scheduler")
+    # The folder may be another model's: what that one predicts says nothing about this file.
+    changes: dict[str, Any] = {"prediction_type": info.prediction or "epsilon", "rescale_betas_zero_snr": info.zero_snr}
+    if info.zero_snr:
+        changes["timestep_spacing"] = "trailing"  # the first step must be the one without any signal
+    kind = diffusers.EulerDiscreteScheduler
+    return kind.from_config(kind.load_config(configs, subfolder="scheduler", local_files_only=True), **changes)
+
+
+def _lent(
+    part: str,
+    info: checkpoints.CheckpointInfo,
+    dtype: torch.dtype,
+    configs: Path,
+    half_vae: Path | None,
+    lenders: Sequence[Path],
+) -> Any:
+    """A part that the file lacks, from another model that is here.
+
+    Raises:
+        RequestError: none has it; the message says which download brings it.
+    """
+    import transformers
+
+    kinds: dict[str, Any] = {
+        "text_encoder": transformers.CLIPTextModel,
+        "text_encoder_2": transformers.CLIPTextModelWithProjection,
+        "vae": diffusers.AutoencoderKL,
+    }
+    if part == "vae" and half_vae is not None:
+        return _folder(kinds[part], half_vae, dtype, None)
+    for lender in lenders:
+        if _weight_files(lender / part) and _same_config(lender / part, configs / part):
+            return _folder(kinds[part], lender / part, dtype, checkpoints.variant_of(lender / part))
+    name = "fp16-vae" if part == "vae" else "sdxl-base"
+    what_next = f"run `python -m instantid_demo download {name}` once, which brings one"
+    if info.architecture != "sdxl":
+        what_next = "choose a complete file"
+    raise RequestError(f"{info.path.name!r} has no {checkpoints.PARTS[part]} in it: {what_next}.")
+
+
+def _same_config(one: Path, other: Path) -> bool:
+    """Whether two parts have the same sizes."""
+    sizes = ("hidden_size", "num_hidden_layers", "vocab_size", "block_out_channels", "latent_channels")
+    first, second = (json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in (one, other))
+    return all(first.get(name) == second.get(name) for name in sizes)
+
+
+def weight_bytes(sources: Sequence[Path], dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes that the weights of models take when they are loaded as `dtype`; and how much of it is converted.
+
+    What is stored as `dtype` can stay in the file until it is used; what is converted must be held in main memory.
+
+    Args:
+        sources: base folders or files, folders of networks, adapters.
+        dtype: of the loaded networks.
+
+    Raises:
+        RequestError: a file is incomplete or damaged.
+    """
+    stored = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}.get(dtype)
+    total = converted = 0
+    for file in (file for source in sources for file in _weight_files(source)):
+        if file.suffix.lower() == ".safetensors":
+            entries = checkpoints.read_header(file)[0].values()
+            sizes = [(math.prod(entry.shape) * dtype.itemsize, entry.dtype) for entry in entries]
+        else:
+            sizes = [(math.prod(shape) * dtype.itemsize, "") for shape in checkpoints.read_shapes(file).values()]
+        total += sum(size for size, _ in sizes)
+        converted += sum(size for size, kind in sizes if kind != stored)
+    return total, converted
+
+
+def _weight_files(source: Path) -> list[Path]:
+    """The files that loading a folder reads, or the file itself."""
+    if source.is_file():
+        return [source]
+    folders = [source / name for name in ("unet", *checkpoints.PARTS)] if (source / "unet").is_dir() else [source]
+    found = []
+    for folder in folders:
+        half = checkpoints.variant_of(folder) == "fp16"
+        files = [file for file in folder.glob("*.safetensors") if ".non_ema" not in file.name]
+        files = [file for file in files if half or ".fp16" not in file.name]
+        found += files or list(folder.glob("*.bin"))
+    return found
 
 
 def _bytes(module: torch.nn.Module) -> int:

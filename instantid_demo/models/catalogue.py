@@ -18,17 +18,36 @@ class Entry(Model):
     kind: Kind
     repository: str
     """Hub id."""
+    revision: str = "main"
+    """Commit, where one is known to hold these files; main: whatever the repository holds when it is fetched."""
     files: tuple[str, ...] = ()
     """Patterns of the files to fetch; empty: the lightest complete set of a diffusers or transformers folder."""
     gigabytes: float
-    """About; a download checks the exact size against the free disk."""
+    """Of these files; a download checks the exact size against the free disk."""
     licence: str
     about: str
 
 
 _SDXL = "CreativeML Open RAIL++-M"
+_APACHE = "Apache-2.0"
 _PAGE = "see the model's page"
 _RESEARCH = "research only, non-commercial (depends on insightface's models)"
+
+
+_PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
+_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+_NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
+_HALF_NETWORK = ("config.json", "diffusion_pytorch_model.fp16.safetensors")
+
+
+def _pipeline(variant: str = "") -> tuple[str, ...]:
+    """The files of an SDXL folder, of one `variant`: every repository holds more than loading needs."""
+    weights = (f"{part}/{_WEIGHTS.get(part, 'model')}{variant}.safetensors" for part in _PARTS)
+    return (
+        *("model_index.json", "scheduler/scheduler_config.json", "tokenizer/*", "tokenizer_2/*"),
+        *(f"{part}/config.json" for part in _PARTS),
+        *weights,
+    )
 
 
 def _entry(
@@ -49,18 +68,22 @@ def _entry(
 ENTRIES: tuple[Entry, ...] = (
     _entry(
         *("identity", "instantid", "InstantID", "InstantX/InstantID", 4.2, _RESEARCH),
-        *("IdentityNet and the image adapter for SDXL.", "ControlNetModel/*", "ip-adapter.bin"),
+        "IdentityNet and the image adapter for SDXL.",
+        *(f"ControlNetModel/{name}" for name in _NETWORK),
+        "ip-adapter.bin",
     ),
     _entry(
         *("faces", "antelopev2", "antelopev2", "DIAMONIK7777/antelopev2", 0.3, "non-commercial research"),
         *("Finds and recognises faces for SDXL.", "scrfd_10g_bnkps.onnx", "glintr100.onnx", "genderage.onnx"),
     ),
     _entry(
-        *("base", "sdxl", "YamerMIX v8", "wangqixun/YamerMIX_v8", 7, _PAGE, "The base of the original demo."),
+        *("base", "sdxl", "YamerMIX v8", "wangqixun/YamerMIX_v8", 7, "MIT", "The base of the original demo."),
+        *_pipeline(),
     ),
     _entry(
         *("base", "sdxl-base", "SDXL base 1.0", "stabilityai/stable-diffusion-xl-base-1.0", 7, _SDXL),
         "The plain base that all others grew from.",
+        *_pipeline(".fp16"),
     ),
     _entry("base", "realvis", "RealVisXL V5", "SG161222/RealVisXL_V5.0", 7, _SDXL, "Photographs of people."),
     _entry(
@@ -92,39 +115,56 @@ ENTRIES: tuple[Entry, ...] = (
         *("For those who trained an SD1.5 InstantID.", "pytorch_lora_weights.safetensors"),
     ),
     _entry(
-        *("control", "control-pose", "Pose ControlNet", "thibaud/controlnet-openpose-sdxl-1.0", 5, _PAGE),
+        *("control", "control-pose", "Pose ControlNet", "xinsir/controlnet-openpose-sdxl-1.0", 2.5, _APACHE),
         "Copies a body's pose.",
+        *_NETWORK,
     ),
     _entry(
         *("control", "control-depth", "Depth ControlNet", "diffusers/controlnet-depth-sdxl-1.0-small", 0.3, _SDXL),
         "Copies depth.",
+        *_HALF_NETWORK,
     ),
     _entry(
         *("control", "control-canny", "Canny ControlNet", "diffusers/controlnet-canny-sdxl-1.0", 2.5, _SDXL),
         "Copies edges.",
+        *_HALF_NETWORK,
     ),
     _entry(
-        *("depth", "depth", "Depth Anything V2 small", "depth-anything/Depth-Anything-V2-Small-hf", 0.1, "Apache-2.0"),
+        *("control", "control-union", "ControlNet-Union", "xinsir/controlnet-union-sdxl-1.0", 2.5, _APACHE),
+        "One network for pose, depth and edges; those above go before it.",
+        *_NETWORK,
+    ),
+    _entry(
+        *("depth", "depth", "Depth Anything V2 small", "depth-anything/Depth-Anything-V2-Small-hf", 0.1, _APACHE),
         "Reads depth off a photo.",
+        *("config.json", "preprocessor_config.json", "model.safetensors"),
     ),
     _entry(
         *("pose", "openpose", "OpenPose body", "lllyasviel/Annotators", 0.2, "non-commercial (CMU OpenPose)"),
         *("Reads body poses off a photo.", "body_pose_model.pth"),
     ),
     _entry(
-        *("vae", "fp16-vae", "SDXL VAE for half precision", "madebyollin/sdxl-vae-fp16-fix", 0.3, "MIT"),
+        *("vae", "fp16-vae", "SDXL VAE for half precision", "madebyollin/sdxl-vae-fp16-fix", 0.34, "MIT"),
         "Decodes without overflowing in half precision.",
+        *_NETWORK,
     ),
     _entry(
         *("preview", "taesdxl", "Tiny SDXL autoencoder", "madebyollin/taesdxl", 0.01, "MIT"),
         "Sharper previews while SDXL paints.",
+        *_NETWORK,
     ),
     _entry(
-        *("filter", "nsfw", "Picture filter", "Falconsai/nsfw_image_detection", 0.4, "Apache-2.0"),
+        *("filter", "nsfw", "Picture filter", "Falconsai/nsfw_image_detection", 0.34, _APACHE),
         "Notices sexual pictures.",
+        *("config.json", "preprocessor_config.json", "model.safetensors"),
     ),
 )
-"""Facts from the models' pages; nothing is fetched before the user asks for it."""
+"""Facts from the models' pages; nothing is fetched before the user asks for it.
+
+No commit of these repositories is known to this table: `revision` is main throughout, and a repository that no longer
+holds the named files is refused. The four bases without named files hold several variants, of which the lightest
+complete set is chosen from the list of the day.
+"""
 
 
 def entry(name: str) -> Entry:
@@ -158,5 +198,8 @@ def local(name: str, settings: Settings) -> Path | None:
     """The folder of a completely downloaded model, None where it is not here."""
     if not name or name.startswith(".") or "\\" in name:
         return None
-    folder = folder_of(name, settings.models)
-    return folder if (folder / ".complete").is_file() else None
+    try:
+        folder = folder_of(name, settings.models)
+        return folder if (folder / ".complete").is_file() else None
+    except (OSError, ValueError):
+        return None  # too long, or with characters that no name has

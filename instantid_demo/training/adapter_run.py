@@ -4,12 +4,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import diffusers
+import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
+from instantid_demo import sources
 from instantid_demo.faces.analysis import FaceAnalyser
 from instantid_demo.method import checkpoints, loading
+from instantid_demo.models import catalogue
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
 from instantid_demo.training import examples, shards
@@ -75,18 +77,20 @@ def run(
 
 
 def load_base(source: str) -> Any:
-    """The stock SDXL or SD1.5 pipeline of a folder, a single file or a hub id, in float32.
+    """The stock SDXL or SD1.5 pipeline of a folder, a single file or a downloaded model, in float32.
 
     Raises:
         RequestError: it is not here or not such a model.
     """
-    info = checkpoints.require(loading.locate(source, "base"), kind=("base-folder", "base-file"))
-    sdxl = info.architecture == "sdxl"
-    stock = diffusers.StableDiffusionXLPipeline if sdxl else diffusers.StableDiffusionPipeline
-    options: dict[str, Any] = {"add_watermarker": False} if sdxl else {"safety_checker": None}
-    if info.kind == "base-file":
-        return stock.from_single_file(str(info.path), **options)
-    return stock.from_pretrained(info.path, variant=info.variant, local_files_only=True, **options)
+    settings = Settings.from_flags([])
+    path = catalogue.local(source, settings) or loading.locate(source, "base")
+    info = checkpoints.require(path, kind=("base-folder", "base-file"))
+    return loading.load_base(
+        info,
+        torch.float32,
+        half_vae=catalogue.local("fp16-vae", settings),
+        lenders=sources.lenders(settings),
+    )
 
 
 def find_analyser(recipe: AdapterRecipe, settings: Settings) -> FaceAnalyser:
@@ -100,7 +104,6 @@ def find_analyser(recipe: AdapterRecipe, settings: Settings) -> FaceAnalyser:
 
         return OfflineAnalyser.of(settings.pocket / "face_centre.npy")
     from instantid_demo.faces.antelope import AntelopeAnalyser
-    from instantid_demo.models import catalogue
 
     folder = catalogue.local("antelopev2", settings)
     if folder is None:

@@ -29,7 +29,7 @@ REFUSED = {name for name in GenerationRequest.model_fields if extra(name).get("p
 
 CONTROLS: dict[str, ControlKind] = {"canny": "canny", "depth": "depth", "body": "pose"}
 """Parameter -> the extra ControlNet that it feeds; `pose` is the head's already."""
-TUNED = {"strength", "start", "end", "is_map"}
+TUNED = {"strength", "start", "end", "is_map", "net"}
 
 
 class Api:

@@ -43,9 +43,18 @@ class ExtraControls:
                 name: fields.slider(Control, name, step=0.05, label=word(f"control.{name}"), min_width=90)
                 for name in _NUMBERS
             }
+        # A host for others does not read what its visitors name.
+        net = gr.Textbox(
+            "",
+            max_lines=1,
+            label=word("control.net"),
+            info=word("control.net.help"),
+            elem_id=f"control-{kind}-net",
+            visible=not self.desk.settings.hosted,
+        )
         look = gr.Button(word("control.preview"), size="sm", elem_id=f"control-{kind}-preview")
         look.click(spoken(self._map_of(kind)), [image, ready], drawn, api_visibility="private", concurrency_limit=1)
-        return {"image": image, "is_map": ready, **numbers}
+        return {"image": image, "is_map": ready, "net": net, **numbers}
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -58,6 +67,7 @@ class ExtraControls:
             Control(
                 kind=kind,
                 image=Path(values[f"{kind}_image"]),
+                net=(values[f"{kind}_net"] or "").strip(),
                 **{name: values[f"{kind}_{name}"] for name in ("is_map", *_NUMBERS)},
             )
             for kind in self._parts

@@ -152,13 +152,19 @@ def run(desk: Desk, requests: list[GenerationRequest], job: Job) -> Iterator[Pro
     if desk.settings.hosted:
         from instantid_demo.models import catalogue
 
-        for name in {name for request in requests for name in (request.model, *(lora.source for lora in request.lora))}:
+        for name in {name for request in requests for name in _models_of(request)}:
             if name not in ("auto", "pocket") and not catalogue.knows(name):
                 raise RequestError(f"This host does not offer {name}: choose a model of its list.")
     if len(requests) == 1:
         yield from desk.engine.run(requests[0], job=job)
     else:
         yield from series.run(desk.engine, requests, job)
+
+
+def _models_of(request: GenerationRequest) -> tuple[str, ...]:
+    """Everything that a request loads by name."""
+    nets = (control.net for control in request.control if control.net)
+    return (request.model, *(lora.source for lora in request.lora), *nets)
 
 
 def keep(desk: Desk, results: list[Result], visitor: gr.Request | None) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Which device and which numbers networks get."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from instantid_demo import memory as main_memory
 from instantid_demo.backends import choice
 from instantid_demo.backends.openvino import OpenVino
 from instantid_demo.method import loading
@@ -72,3 +74,14 @@ def test_what_is_asked_for_counts() -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(RequestError, match="no cuda device"):
         loading.choose_device("cuda")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(main_memory, "CGROUPS", tmp_path)
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("2500000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 100000\n")
+    assert main_memory.available_memory() == 600_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert main_memory.available_memory() > 600_000
