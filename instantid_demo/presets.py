@@ -9,8 +9,9 @@ A preset may name a LoRA file of that folder (`"lora": "few-step.safetensors"`).
 """
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +85,49 @@ POCKET = Defaults(
         "draft": Recipe(5, 2.0, "euler"),
     },
 )
+
+
+FEW_STEP: Mapping[str, Recipe] = {
+    "lightning": Recipe(4, 1.0, "euler", _LIGHTNING),
+    "turbo": Recipe(4, 1.0, "euler_ancestral", _LIGHTNING),
+    "hyper": Recipe(8, 1.0, "ddim", _LIGHTNING),
+    # 100 original steps: the four of DMD2 are then 999, 749, 499 and 249, as it learned them.
+    "dmd": Recipe(4, 1.0, "lcm", {"original_inference_steps": 100}),
+    "lcm": Recipe(4, 1.0, "lcm"),
+    "tcd": Recipe(4, 1.0, "tcd"),
+}
+"""How the kinds of few-step distillation sample, as their makers advise, whether LoRA or merged into a base."""
+_FEW_STEP_NAMES = {
+    # Words of styles as well ("lightning bolt", "hyper realistic"): more than the word must be there.
+    "lightning": r"lightning$|(sd)?xl[-_. ]*lightning|lightning.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*lightning",
+    "turbo": r"turbo$|(sd)?xl[-_. ]*turbo|turbo.*\d+[-_. ]*steps?",
+    "hyper": r"hyper$|hyper[-_. ]*sd|hyper.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*hyper",
+    "dmd": r"dmd2?(?![a-z])",
+    "lcm": r"lcm(?![a-z])",
+    "tcd": r"tcd(?![a-z])",
+}
+
+
+def few_step(name: str) -> Recipe | None:
+    """How a few-step LoRA of this name (of a file, without its ending) wants to be sampled; None: it is none.
+
+    The number of steps is taken from the name where it stands there.
+    """
+    plain = name.strip().lower()
+    kind = next(
+        (kind for kind, pattern in _FEW_STEP_NAMES.items() if re.match(f"(?:.*[^a-z])?(?:{pattern})", plain)), ""
+    )
+    if not kind:
+        return None
+    recipe = FEW_STEP[kind]
+    counted = re.search(r"(?<!\d)(\d{1,2})[-_. ]*steps?(?![a-z])", plain)
+    if counted and 1 <= int(counted[1]) <= 32:
+        recipe = replace(recipe, steps=int(counted[1]))
+    if kind == "hyper" and "cfg" in plain:
+        recipe = replace(recipe, guidance=5.0)  # its maker's range begins here, where InstantID does not burn yet
+    if kind == "hyper" and recipe.steps == 1:
+        recipe = replace(recipe, scheduler="tcd", options={})
+    return recipe
 
 
 @lru_cache(maxsize=8)

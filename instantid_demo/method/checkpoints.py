@@ -147,9 +147,9 @@ def read_shapes(path: Path) -> Shapes:
         raise RequestError(f"{path.name!r} is only a Git LFS pointer; download the real file (git lfs pull).")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b'{"error')):
         raise RequestError(f"{path.name!r} is a web page saved under a model's name; download the file again.")
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _safetensors_shapes(path)
-    if path.suffix in PICKLE_SUFFIXES:
+    if path.suffix.lower() in PICKLE_SUFFIXES:
         return _flatten(_load_pickle(path))
     raise RequestError(f"{path.name!r} is not a model file; .safetensors and .bin are understood.")
 

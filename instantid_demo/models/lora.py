@@ -1,67 +1,522 @@
-"""LoRAs for one request: read once, switched on inside a `with`, off again without a trace."""
+"""LoRAs for one request: found, read, put on inside a `with`, off again without a trace.
+
+Plain LoRAs become peft's layers, which stay in memory, switched off; everything else (`lora_deltas`) changes the
+weights for the time of the request. Every key of a file either acts or is named in a note.
+"""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from instantid_demo import presets
+from instantid_demo.memory import is_out_of_memory
 from instantid_demo.method import checkpoints
-from instantid_demo.models import catalogue
+from instantid_demo.models import catalogue, lora_deltas
+from instantid_demo.models.lora_layout import Layer, assigned, layers_of, networks, role_of
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
 
+SUFFIXES = (".safetensors", *checkpoints.PICKLE_SUFFIXES)
+OWN = "loras"
+"""Folder for the user's own files, beside the downloaded models: `--lora name` finds `name.safetensors` in it."""
+LONGEST = 400
+"""Characters of a source; file systems end sooner."""
+NAMED = 6
+"""Layers that a note names before it only counts."""
+MEANT = 0.5
+"""Share of a file's layers that must be here; below that it was made for something else."""
+_TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+"""Of the text encoders: what peft's layers are put around."""
+_TOLD = (
+    (r"flux[-_. ]?2", "FLUX.2"),
+    (r"flux", "FLUX"),
+    (r"chroma", "Chroma"),
+    (r"stable[-_ ]diffusion[-_ ]3|sd[-_]?3|sd35", "SD 3"),
+    (r"qwen", "Qwen-Image"),
+    (r"z[-_ ]?image", "Z-Image"),
+    (r"wan", "Wan"),
+    (r"hunyuan", "Hunyuan"),
+    (r"lumina", "Lumina"),
+    (r"cascade", "Stable Cascade"),
+    (r"pixart", "PixArt"),
+    (r"kolors", "Kolors"),
+    (r"stable[-_ ]diffusion[-_ ]xl|sdxl|pony|illustrious|noobai", "SDXL"),
+    (r"stable[-_ ]diffusion[-_ ]v?2|sd[-_]?v?2", "SD 2"),
+    (r"stable[-_ ]diffusion[-_ ]v?1|sd[-_]?v?1", "SD1.5"),
+)
+"""What trainers write into a file about the base, and its name."""
+_SHAPED = (
+    (r"motion_modules|temporal_transformer", "AnimateDiff, which makes films"),
+    (r"double_stream_modulation", "FLUX.2"),
+    (r"single_transformer_blocks|double_blocks|single_blocks", "FLUX"),
+    (r"transformer_blocks.*(img|txt)_m(lp|od)", "Qwen-Image"),
+    (r"joint_blocks|attn[._]add_[qkv]_proj|context_block", "SD 3"),
+    (r"(^|[._])blocks[._]\d+[._](self|cross)_attn", "Wan"),
+    (r"adaln_single|caption_projection", "PixArt"),
+    (r"(^|[._])layers[._]\d+[._](attention|feed_forward)[._]", "Lumina or Z-Image"),
+    (r"prior_|clf[._]|effnet", "Stable Cascade"),
+)
+"""What other architectures call their layers."""
+_WIDTHS = {2048: "SDXL", 768: "SD1.5", 1024: "SD 2"}
+"""Width of the text in a UNet."""
+_UNSUPPORTED = re.compile(r"\b(oft_blocks|oft_diag|oft_r|boft|vera_lambda|ia3|on_input|glora|[ab][12])\b")
+
+
+class Tensors:
+    """A file's tensors, read when they are asked for; no code in it is run."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises RequestError where the file is damaged, no model file, or holds code."""
+        self.shapes = checkpoints.read_shapes(file)
+        self.told: dict[str, str] = {}
+        if file.suffix.lower() == ".safetensors":
+            from safetensors import SafetensorError, safe_open
+
+            try:
+                opened = safe_open(file, framework="pt")
+                self.told = dict(opened.metadata() or {})
+            except (SafetensorError, OSError, ValueError) as error:
+                raise RequestError(f"{file.name!r} is incomplete or damaged; download it again.") from error
+            self._read = opened.get_tensor
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            self._read = _flat(content.get("state_dict", content)).__getitem__
+
+    def __getitem__(self, key: str) -> Tensor:
+        """A tensor by its name."""
+        return self._read(key)
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    flat: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, Tensor):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a file does to a pipeline."""
+
+    file: Path
+    tensors: Tensors
+    plain: tuple[Layer, ...]
+    """For peft."""
+    exact: tuple[Layer, ...]
+    """For `lora_deltas`."""
+    scales: Mapping[tuple[str, str], float]
+    """alpha / rank by part and path."""
+    notes: tuple[str, ...] = ()
+
+    def of(self, layer: Layer) -> dict[str, Tensor]:
+        """The tensors of a layer by role."""
+        return {role: self.tensors[key] for role, key in layer.keys.items()}
+
+
+# -- finding ----------------------------------------------------------------------------------------------------
+
 
 def find(source: str, settings: Settings) -> Path:
-    """The file of a LoRA: a path, a catalogue name, or a downloaded hub id.
+    """The file of a LoRA.
+
+    Args:
+        source: a path; a catalogue name or downloaded hub id, with `/file.safetensors` where it holds several; or the
+            name of a file in the models folder's `loras`.
+        settings: where the models lie.
 
     Raises:
-        RequestError: it is not here, or the folder holds no single LoRA file.
+        RequestError: it is not here, or a repository holds several; the message names them.
     """
-    path = Path(source).expanduser()
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise RequestError(f"There is no LoRA {path.name} here: check the name of the file.")
-        return path
-    folder = catalogue.local(source, settings)
-    if folder is None:
-        raise RequestError(f"The LoRA {source} is not here: run `python -m instantid_demo download {source}` first.")
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) != 1:
-        raise RequestError(f"{source} holds {len(files)} files: give the one .safetensors file that you want.")
-    return files[0]
+    source = source.strip()
+    shown = source if len(source) <= 80 else f"{source[:80]}…"
+    if _is_a_name(source):
+        path = Path.home() / source[2:] if source.startswith("~/") else Path(source)
+        if path.is_file():
+            if path.suffix.lower() not in SUFFIXES:
+                raise RequestError(f"{path.name!r} is no LoRA file: choose a .safetensors file, or a .pt or .bin one.")
+            return path
+        if path.is_dir() and (path.is_absolute() or source.startswith(".")):
+            return _chosen(path, "", shown, deep=False)
+        repository, inner = _split(source)
+        folder = catalogue.local(repository, settings)
+        if folder is not None:
+            return _chosen(folder, inner, repository)
+        own = _own(source, settings)
+        if own is not None:
+            return own
+        is_repository = catalogue.knows(repository) or re.fullmatch(r"[\w.-]+/[\w.-]+", repository)
+        if is_repository and (inner or path.suffix.lower() not in SUFFIXES):
+            raise RequestError(
+                f"The LoRA {shown} is not here: run `python -m instantid_demo download {repository}` first."
+            )
+    raise RequestError(
+        f"There is no LoRA {Path(shown).name or 'without a name'} here: give a file, a downloaded hub id, or the name "
+        f"of a file in {settings.models / OWN}."
+    )
+
+
+def named(name: str, settings: Settings) -> str | None:
+    """The source that a bare name stands for, as texts of other tools give it; None where no such LoRA is here.
+
+    A path never counts: a text must not name files to open. On a host for strangers only the catalogue counts.
+    """
+    name = name.strip()
+    if catalogue.knows(name):
+        return name if catalogue.local(name, settings) is not None else None
+    bare = re.split(r"[/\\]", name)[-1]
+    return None if settings.hosted or not _is_a_name(bare) or _own(bare, settings) is None else bare
+
+
+def _is_a_name(source: str) -> bool:
+    """Whether a file system can have a file of this name."""
+    parts = re.split(r"[/\\]", source)
+    return bool(source) and "\0" not in source and len(source) <= LONGEST and all(len(p.encode()) < 256 for p in parts)
+
+
+def _split(source: str) -> tuple[str, str]:
+    """A repository (catalogue name or hub id), and what is wanted in it."""
+    head, _, rest = source.partition("/")
+    if catalogue.knows(head):
+        return head, rest
+    parts = source.split("/")
+    return "/".join(parts[:2]), "/".join(parts[2:])
+
+
+def _chosen(folder: Path, wanted: str, name: str, *, deep: bool = True) -> Path:
+    """The only file of a folder, or the one that is wanted."""
+    files = _files(folder, deep=deep)
+    if wanted:
+        for file in files:
+            inner = file.relative_to(folder)
+            if wanted.lower() in {str(name).lower() for name in (inner.as_posix(), inner.with_suffix(""), inner.name)}:
+                return file
+    elif len(files) == 1:
+        return files[0]
+    if not files:
+        raise RequestError(f"{name} holds no LoRA: choose another one.")
+    names = ", ".join(file.relative_to(folder).as_posix() for file in files[:NAMED])
+    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    first = files[0].relative_to(folder).as_posix()
+    raise RequestError(
+        f"{name} holds {len(files)} files: {names}{more}. Name the one that you want, as in {name}/{first}."
+    )
+
+
+def _files(folder: Path, *, deep: bool = True) -> list[Path]:
+    """Model files in a folder, each once: a safe format before a pickle of the same name."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.rglob("*") if deep else folder.glob("*")):
+        inner = file.relative_to(folder)
+        if file.suffix.lower() in SUFFIXES and file.is_file() and not any(p.startswith(".") for p in inner.parts):
+            key = inner.with_suffix("").as_posix()
+            if key not in found or file.suffix.lower() == ".safetensors":
+                found[key] = file
+    return list(found.values())
+
+
+def _own(name: str, settings: Settings) -> Path | None:
+    """A file by its bare name among the user's own and then the downloaded ones."""
+    if not settings.models.is_dir():
+        return None
+    wanted = _spelled(name)
+    folders = [settings.models / OWN, *(mark.parent for mark in sorted(settings.models.glob("*/.complete")))]
+    for folder in folders:
+        for file in _files(folder) if folder.is_dir() else ():
+            if wanted in (_spelled(file.name), _spelled(file.stem)):
+                return file
+    return None
+
+
+def _spelled(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.lower())
+
+
+# -- few steps --------------------------------------------------------------------------------------------------
+
+
+def few_step(source: str, settings: Settings) -> presets.Recipe | None:
+    """How a few-step LoRA wants to be sampled, told by its name or by what its maker wrote into it; None: any other.
+
+    Raises:
+        RequestError: it is not here.
+    """
+    file = find(source, settings)
+    if not Path(source).is_absolute() and (recipe := presets.few_step(Path(source).with_suffix("").name)):
+        return recipe
+    nondescript = file.stem.lower() in ("pytorch_lora_weights", "adapter_model", "model")
+    names = [f"{file.parent.name} {file.stem}" if nondescript else file.stem]
+    if catalogue.knows(_split(source)[0]):
+        names.append(catalogue.entry(_split(source)[0]).name)
+    if file.suffix.lower() == ".safetensors":
+        told = Tensors(file).told
+        names += [told[key] for key in ("ss_output_name", "modelspec.title", "name") if key in told]
+    return next((recipe for name in names if (recipe := presets.few_step(name))), None)
+
+
+# -- putting on -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def applied(pipe: Any, wanted: Sequence[tuple[Path, float]]) -> Iterator[None]:
-    """The pipeline with these LoRAs at these weights; disabled afterwards, which leaves its weights bit-identical.
+def applied(pipe: Any, wanted: Sequence[tuple[Path, float]]) -> Iterator[list[str]]:
+    """The pipeline with these LoRAs at these weights, and notes on what of them has no place in it.
+
+    Afterwards its weights are bit for bit what they were.
 
     Raises:
         RequestError: a file is no LoRA, or one for another architecture.
     """
-    if not wanted:
-        yield
-        return
-    names = [_loaded(pipe, file) for file, _ in wanted]
-    pipe.enable_lora()
+    weights: dict[Path, float] = {}
+    for file, weight in wanted:
+        weights[file] = weights.get(file, 0.0) + weight
+    plans = [(planned(pipe, file), weight) for file, weight in weights.items()]
+    adapters = {_loaded(pipe, plan): weight for plan, weight in plans if plan.plain}
+    changes = [change for plan, weight in plans for change in _changes(pipe, plan, weight)]
+    with lora_deltas.added(changes, lambda: _at_home(pipe)) if changes else nullcontext():
+        if not adapters:
+            yield [note for plan, _ in plans for note in plan.notes]
+            return
+        pipe.enable_lora()
+        try:
+            pipe.set_adapters(list(adapters), list(adapters.values()))
+            yield [note for plan, _ in plans for note in plan.notes]
+        finally:
+            pipe.disable_lora()
+
+
+def planned(pipe: Any, file: Path) -> Plan:
+    """What a file does to a pipeline; nothing is changed yet.
+
+    Raises:
+        RequestError: it is no LoRA, or for another architecture.
+    """
+    tensors = Tensors(file)
+    if not any(role_of(key)[1] for key in tensors.shapes):
+        if any(_UNSUPPORTED.search(key) for key in tensors.shapes):
+            raise RequestError(f"{file.name!r} is a LoRA of a kind (OFT, GLoRA, IA³ …) that is not supported here.")
+        checkpoints.require(file, kind="lora")
+    layers, strangers = assigned(tensors.shapes, pipe)
+    modules = {part: dict(layers_of(network)) for part, network in networks(pipe).items()}
+    told = _alphas_told(file, tensors)
+    plain, exact, misfits, scales = [], [], [], {}
+    for layer in layers:
+        module = modules[layer.part][layer.path]
+        try:
+            scales[layer.part, layer.path] = _scale(layer, tensors, told)
+            shapes = {role: torch.empty(tensors.shapes[key], device="meta") for role, key in layer.keys.items()}
+            lora_deltas.require_fits(module, shapes)
+        except lora_deltas.DeltaError:
+            misfits.append(layer)
+            continue
+        (plain if _is_plain(layer, module) else exact).append(layer)
+    _require_meant(pipe, file, tensors, [*plain, *exact], misfits, strangers)
+    left = [*strangers, *(f"{layer.part}.{layer.path}" for layer in misfits)]
+    return Plan(file, tensors, tuple(plain), tuple(exact), scales, (_left_out(file, left),) if left else ())
+
+
+def _is_plain(layer: Layer, module: nn.Module) -> bool:
+    """Whether peft's own layer does it."""
+    if set(layer.keys) - {"alpha"} != {"down", "up"} or not isinstance(module, (nn.Linear, nn.Conv2d)):
+        return False
+    return layer.part == "unet" or layer.path.rpartition(".")[2] in _TEXT_LAYERS
+
+
+def _scale(layer: Layer, tensors: Tensors, told: Mapping[str, Any]) -> float:
+    """alpha / rank of a layer."""
+    shapes = {role: torch.empty(tensors.shapes[key], device="meta") for role, key in layer.keys.items()}
+    rank = lora_deltas.rank_of(shapes)
+    if rank is None:
+        return 1.0
+    if rank == 0:
+        raise lora_deltas.DeltaError("rank")
+    if "alpha" in layer.keys:
+        alpha = tensors[layer.keys["alpha"]]
+        if alpha.numel() != 1 or not math.isfinite(alpha.item()):
+            raise lora_deltas.DeltaError("alpha")
+        return alpha.item() / rank
+    return _alpha_told(told, layer) / _measure(told, layer, rank) if _alpha_told(told, layer) else 1.0
+
+
+def _alphas_told(file: Path, tensors: Tensors) -> Mapping[str, Any]:
+    """peft's own settings of a file: diffusers writes them into it, peft beside it."""
+    beside = file.parent / "adapter_config.json"
+    text = tensors.told.get("lora_adapter_metadata", "")
+    if not text and file.stem == "adapter_model" and beside.is_file() and beside.stat().st_size < 10_000_000:
+        text = beside.read_text(encoding="utf-8", errors="replace")
     try:
-        pipe.set_adapters(names, [weight for _, weight in wanted])
-        yield
-    finally:
-        pipe.disable_lora()
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _loaded(pipe: Any, file: Path) -> str:
+def _setting(told: Mapping[str, Any], layer: Layer, name: str) -> Any:
+    """A setting of peft's for a layer's network, which may stand before its name."""
+    return told.get(f"{layer.part}.{name}", told.get(name))
+
+
+def _alpha_told(told: Mapping[str, Any], layer: Layer) -> float | None:
+    patterns = _setting(told, layer, "alpha_pattern")
+    for pattern, alpha in patterns.items() if isinstance(patterns, dict) else ():
+        plain = str(pattern).removeprefix("^").replace("\\.", ".")
+        if (layer.path == plain or layer.path.endswith(f".{plain}")) and isinstance(alpha, (int, float)):
+            return float(alpha)
+    for name in ("lora_alpha", "alpha"):
+        alpha = _setting(told, layer, name)
+        if isinstance(alpha, (int, float)) and math.isfinite(alpha):
+            return float(alpha)
+    return None
+
+
+def _measure(told: Mapping[str, Any], layer: Layer, rank: int) -> float:
+    return math.sqrt(rank) if _setting(told, layer, "use_rslora") is True else rank
+
+
+def _require_meant(
+    pipe: Any, file: Path, tensors: Tensors, fitting: list[Layer], misfits: list[Layer], strangers: list[str]
+) -> None:
+    """Refuses a file that was made for another architecture, by its name."""
+    ours = _ours(pipe)
+    all_layers = len(fitting) + len(misfits) + len(strangers)
+    attends = [layer for layer in misfits if re.search(r"attn2\.to_[kv]$", layer.path)]
+    widths = {_width(layer, tensors) for layer in attends}
+    heard = any(re.search(r"attn2\.to_[kv]$", layer.path) for layer in fitting)
+    if fitting and len(fitting) >= MEANT * all_layers and (heard or not attends):
+        return
+    theirs = next((_WIDTHS[width] for width in widths if width in _WIDTHS), None) if not heard else None
+    theirs = theirs or _foreign(tensors)
+    if theirs and theirs != ours:
+        raise RequestError(f"{file.name!r} is a LoRA for {theirs}: this model needs one for {ours}.")
+    raise RequestError(
+        f"The LoRA {file.name!r} does not fit this model ({len(fitting)} of its {all_layers} layers do): "
+        f"choose one made for {ours}."
+    )
+
+
+def _ours(pipe: Any) -> str:
+    known = _WIDTHS.get(pipe.unet.config.cross_attention_dim)
+    return known or "its own small networks"
+
+
+def _width(layer: Layer, tensors: Tensors) -> int | None:
+    """Width of the text that a cross-attention layer hears."""
+    for role in ("down", "hada_w1_b", "diff"):
+        if role in layer.keys and len(tensors.shapes[layer.keys[role]]) >= 2:
+            return tensors.shapes[layer.keys[role]][1]
+    given = {role: torch.empty(tensors.shapes[key], device="meta") for role, key in layer.keys.items()}
+    try:
+        found = lora_deltas.product(given)
+    except (RuntimeError, IndexError, KeyError):
+        return None
+    return found.shape[1] if found is not None and found.ndim >= 2 else None
+
+
+def _foreign(tensors: Tensors) -> str | None:
+    """The architecture that a file was made for, as far as it tells."""
+    for key in ("modelspec.architecture", "ss_base_model_version"):
+        for pattern, name in _TOLD if key in tensors.told else ():
+            if re.match(pattern, tensors.told[key], re.IGNORECASE):
+                return name
+    keys = "\n".join(tensors.shapes)
+    found = next((name for pattern, name in _SHAPED if re.search(pattern, keys, re.MULTILINE)), None)
+    if found is None and re.search(r"^(base_model\.model\.)?(transformer\.|lora_transformer_)", keys, re.MULTILINE):
+        return "another architecture (a transformer)"
+    if found is None and re.search(r"^lora_te2_|^text_encoder_2\.", keys, re.MULTILINE):
+        return "SDXL"
+    return found
+
+
+def _left_out(file: Path, names: Sequence[str]) -> str:
+    shown = ", ".join(name[:80] for name in names[:NAMED])
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"Left out of the LoRA {file.name}, because this model has no place for it: {shown}{more}."
+
+
+def _changes(pipe: Any, plan: Plan, weight: float) -> Iterator[lora_deltas.Change]:
+    modules = {part: dict(layers_of(network)) for part, network in networks(pipe).items()}
+    for layer in plan.exact:
+        scale = plan.scales[layer.part, layer.path]
+        yield lora_deltas.Change(modules[layer.part][layer.path], plan.of(layer), scale, weight)
+
+
+def _loaded(pipe: Any, plan: Plan) -> str:
     """The adapter's name in the pipeline; read from disk the first time only."""
-    changed = file.stat().st_mtime_ns
-    name = "lora_" + hashlib.sha256(f"{file.resolve()}:{changed}".encode()).hexdigest()[:12]
+    file = plan.file
+    name = "lora_" + hashlib.sha256(f"{file.resolve()}:{file.stat().st_mtime_ns}".encode()).hexdigest()[:12]
     known = {adapter for part in pipe.get_list_adapters().values() for adapter in part}
     if name in known:
         return name
-    architecture = "sdxl" if hasattr(pipe, "text_encoder_2") else "sd15"
-    checkpoints.require(file, kind="lora", architecture=architecture)
     try:
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name=name)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise RequestError(f"The LoRA {file.name} does not fit this model: choose one made for it.") from error
+        with _at_home(pipe):
+            for part, network in networks(pipe).items():
+                _inject(network, [layer for layer in plan.plain if layer.part == part], plan, name)
+    except (ValueError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+        pipe.delete_adapters(name)
+        if is_out_of_memory(error):
+            raise
+        raise RequestError(f"The LoRA {file.name!r} cannot be used with this model: choose another one.") from error
     return name
+
+
+def _inject(network: nn.Module, layers: Sequence[Layer], plan: Plan, name: str) -> None:
+    """Puts peft's layers of one file around those of a network.
+
+    Raises:
+        KeyError: a layer was overlooked.
+    """
+    if not layers:
+        return
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    state, ranks, alphas = dict[str, Tensor](), dict[str, int](), dict[str, float]()
+    modules = dict(layers_of(network))
+    for layer in layers:
+        tensors = plan.of(layer)
+        shapes = _peft_shapes(modules[layer.path], tensors)
+        for role, factor in (("down", "lora_A"), ("up", "lora_B")):
+            state[f"{layer.path}.{factor}.weight"] = tensors[role].reshape(shapes[role]).contiguous()
+        # Each by its own path: peft takes a bare name for the end of any.
+        ranks[f"^{layer.path}"] = shapes["down"][0]
+        alphas[f"^{layer.path}"] = plan.scales[layer.part, layer.path] * shapes["down"][0]
+    config = LoraConfig(target_modules=[layer.path for layer in layers], rank_pattern=ranks, alpha_pattern=alphas)
+    inject_adapter_in_model(config, network, name, state_dict=state, low_cpu_mem_usage=True)
+    network._hf_peft_config_loaded = True  # type: ignore[assignment]
+    set_peft_model_state_dict(network, state, name, low_cpu_mem_usage=True)
+    for layer in layers:
+        module: Any = network.get_submodule(layer.path)
+        if any(weight.is_meta for weight in (module.lora_A[name].weight, module.lora_B[name].weight)):
+            raise KeyError(layer.path)
+
+
+def _peft_shapes(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes that peft's layers have, whatever trainers make of matrices and kernels of one pixel."""
+    rank = tensors["down"].shape[0]
+    if isinstance(module, nn.Conv2d):
+        return {"down": (rank, *module.weight.shape[1:]), "up": (module.out_channels, rank, 1, 1)}
+    assert isinstance(module, nn.Linear)
+    return {"down": (rank, module.in_features), "up": (module.out_features, rank)}
+
+
+@contextmanager
+def _at_home(pipe: Any) -> Iterator[None]:
+    """Brings weights back that wait elsewhere while nothing runs, so that they can be changed; then they wait again."""
+    if not any(weight.is_meta for weight in pipe.unet.parameters()):
+        yield
+        return
+    device = pipe._offload_device
+    pipe.remove_all_hooks()
+    try:
+        yield
+    finally:
+        pipe.enable_sequential_cpu_offload(device=device)
