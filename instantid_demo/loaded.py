@@ -79,7 +79,11 @@ class Loaded:
     def recipe(self, request: GenerationRequest) -> tuple[Recipe, list[str]]:
         """How the request's quality preset samples here, and what to tell the user about it."""
         recipe, notes = self.defaults.recipes[request.quality], list[str]()
-        if recipe.lora is not None and self._lora_file(recipe.lora) is None:
+        few = self._few_step(request)
+        if few is not None:
+            recipe, note = few
+            notes.append(note)
+        elif recipe.lora is not None and self._lora_file(recipe.lora) is None:
             notes.append(
                 f"Faster with the few-step add-on: run `python -m instantid_demo download {recipe.lora}` once."
             )
@@ -91,20 +95,49 @@ class Loaded:
             notes.append(f"Quick decoding needs a tiny autoencoder: {what_next}")
         return recipe, notes
 
+    def _few_step(self, request: GenerationRequest) -> tuple[Recipe, str] | None:
+        """How a few-step LoRA among the request's own samples, and a sentence on that; None where there is none.
+
+        Raises:
+            RequestError: there are two, which would spoil each other.
+        """
+        if not request.lora:
+            return None
+        from instantid_demo.models import lora
+
+        found = [
+            (entry.source, recipe)
+            for entry in request.lora
+            if entry.weight > 0 and (recipe := lora.few_step(entry.source, self._settings))
+        ]
+        if not found:
+            return None
+        name = lora.find(found[0][0], self._settings).name
+        if len(found) > 1:
+            other = lora.find(found[1][0], self._settings).name
+            raise RequestError(f"{name} and {other} are both few-step LoRAs, which spoil each other: keep one of them.")
+        recipe = found[0][1]
+        guidance = "no guidance" if recipe.guidance <= 1 else f"guidance {recipe.guidance:g}"
+        instead = ", and takes the place of the preset's own" if self.defaults.recipes[request.quality].lora else ""
+        return recipe, (
+            f"{name} draws in few steps: it brings its {recipe.steps} steps, {guidance} and the scheduler "
+            f"{recipe.scheduler} where you left them open{instead}."
+        )
+
     def autoencoder(self, request: GenerationRequest) -> Any:
         """What makes the picture of the finished latents."""
         return self._tiny if request.quick_decode and self._tiny is not None else self._text.vae
 
     @contextmanager
-    def adapted(self, request: GenerationRequest, recipe: Recipe, say: Say) -> Iterator[None]:
-        """The networks with the request's LoRAs and the preset's own; as before afterwards.
+    def adapted(self, request: GenerationRequest, recipe: Recipe, say: Say) -> Iterator[list[str]]:
+        """The networks with the request's LoRAs and the preset's own, and notes on them; as before afterwards.
 
         Raises:
             RequestError: a LoRA is not here, or is something else.
         """
         own = self._lora_file(recipe.lora) if recipe.lora else None
         if own is None and not request.lora:
-            yield
+            yield []
             return
         from instantid_demo.models import lora
 
@@ -115,8 +148,8 @@ class Loaded:
         # The preset's own LoRA comes back with every fast picture; converting networks for each other mix is too dear.
         self._mixed = bool(request.lora)
         try:
-            with lora.applied(self._text, wanted):
-                yield
+            with lora.applied(self._text, wanted) as notes:
+                yield notes
         finally:
             self._mixed = False
 

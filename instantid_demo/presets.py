@@ -99,9 +99,9 @@ FEW_STEP: Mapping[str, Recipe] = {
 """How the kinds of few-step distillation sample, as their makers advise, whether LoRA or merged into a base."""
 _FEW_STEP_NAMES = {
     # Words of styles as well ("lightning bolt", "hyper realistic"): more than the word must be there.
-    "lightning": r"lightning$|(sd)?xl[-_. ]*lightning|lightning.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*lightning",
-    "turbo": r"turbo$|(sd)?xl[-_. ]*turbo|turbo.*\d+[-_. ]*steps?",
-    "hyper": r"hyper$|hyper[-_. ]*sd|hyper.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*hyper",
+    "lightning": r"(?<!.)lightning$|(sd)?xl[-_. ]*lightning|lightning.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*lightning",
+    "turbo": r"(?<!.)turbo$|(sd)?xl[-_. ]*turbo|turbo.*\d+[-_. ]*steps?",
+    "hyper": r"(?<!.)hyper$|hyper[-_. ]*sd|hyper.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*hyper",
     "dmd": r"dmd2?(?![a-z])",
     "lcm": r"lcm(?![a-z])",
     "tcd": r"tcd(?![a-z])",

@@ -309,7 +309,8 @@ def planned(pipe: Any, file: Path) -> Plan:
     layers, strangers = assigned(tensors.shapes, pipe)
     modules = {part: dict(layers_of(network)) for part, network in networks(pipe).items()}
     told = _alphas_told(file, tensors)
-    plain, exact, misfits, scales = [], [], [], {}
+    plain, exact, misfits = list[Layer](), list[Layer](), list[Layer]()
+    scales: dict[tuple[str, str], float] = {}
     for layer in layers:
         module = modules[layer.part][layer.path]
         try:
@@ -345,7 +346,8 @@ def _scale(layer: Layer, tensors: Tensors, told: Mapping[str, Any]) -> float:
         if alpha.numel() != 1 or not math.isfinite(alpha.item()):
             raise lora_deltas.DeltaError("alpha")
         return alpha.item() / rank
-    return _alpha_told(told, layer) / _measure(told, layer, rank) if _alpha_told(told, layer) else 1.0
+    told_alpha = _alpha_told(told, layer)
+    return 1.0 if told_alpha is None else told_alpha / _measure(told, layer, rank)
 
 
 def _alphas_told(file: Path, tensors: Tensors) -> Mapping[str, Any]:
