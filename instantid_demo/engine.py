@@ -220,6 +220,8 @@ class Engine:
         clock = Clock()
         guards.check_words(request, preparing.words(request, self.settings), self.settings)
         request, said = wording.understood(request, self.settings)
+        # Once more: what other tools' signs kept apart may have become a word.
+        guards.check_words(request, preparing.words(request, self.settings), self.settings)
         with clock("load"):
             loaded = self._ensure(request.model, emit)
             picture_filter = guards.picture_filter(loaded.source.family, self.settings)

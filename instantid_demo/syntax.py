@@ -5,7 +5,7 @@ meaning here: what becomes of them is told.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 USUAL_STEPS = 30
@@ -46,22 +46,22 @@ class Said:
     joined: bool = False
     """Prompts composed by AND were made one."""
 
-    def notes(self) -> list[str]:
-        """Sentences for the user; LoRA tags are the caller's."""
-        said = []
-        if self.left_out:
-            said.append(
-                f"Left out of the words, because it is not here or means nothing here: {listed(self.left_out)}."
-            )
-        if self.replaced:
-            taken = listed([f"of {old} “{new or 'nothing'}”" for old, new in self.replaced])
-            said.append(f"Words that change while drawing are not supported: {taken} was taken.")
-        if self.joined:
-            said.append("Prompts composed by AND are not supported: they were read as one.")
-        return said
+
+def notes(texts: Sequence[Said]) -> list[str]:
+    """Sentences for the user on some texts together; LoRA tags are the caller's."""
+    left_out = [name for said in texts for name in said.left_out]
+    replaced = [f"of {old} “{new or 'nothing'}”" for said in texts for old, new in said.replaced]
+    sentences = []
+    if left_out:
+        sentences.append(f"Left out of the words, because it is not here or means nothing here: {listed(left_out)}.")
+    if replaced:
+        sentences.append(f"Words that change while drawing are not supported: {listed(replaced)} was taken.")
+    if any(said.joined for said in texts):
+        sentences.append("Prompts composed by AND are not supported: they were read as one.")
+    return sentences
 
 
-def listed(names: list[str], most: int = 6) -> str:
+def listed(names: Sequence[str], most: int = 6) -> str:
     """The first of some names, shortened, with commas between."""
     shown = [name if len(name) <= 60 else f"{name[:60]}…" for name in dict.fromkeys(names)]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from instantid_demo import syntax
+from instantid_demo import styles, syntax
 from instantid_demo.method import embeddings
 from instantid_demo.models import lora
 from instantid_demo.request import MAX_LORAS, GenerationRequest, Lora
@@ -19,20 +19,20 @@ def understood(
         settings: where LoRAs and embeddings lie.
         elsewhere: it is drawn by another program, which has its own: LoRAs and embeddings that are not here stay.
     """
-    here = embeddings.here(settings.models)
-
-    def is_embedding(name: str) -> bool:
-        return elsewhere or embeddings.plain_name(name) in here
-
-    prompt = syntax.read(request.prompt, is_embedding, request.steps)
-    negative = syntax.read(request.negative_prompt, is_embedding, request.steps)
-    prompt.left_out += negative.left_out
-    prompt.replaced += negative.replaced
-    prompt.joined |= negative.joined
-    notes = prompt.notes()
+    style = styles.find(request.style, styles.load(settings.style_folders))
+    prompt, negative, look, avoided = (
+        taken_apart(text, request, settings, elsewhere=elsewhere)
+        for text in (
+            request.prompt,
+            request.negative_prompt,
+            style.prompt.replace(styles.PLACEHOLDER, ""),
+            style.negative,
+        )
+    )
+    notes = syntax.notes([prompt, negative, look, avoided])
     loras, missing = list(request.lora), list[str]()
     given = {_stem(entry.source) for entry in loras}
-    for name, weight in prompt.loras:
+    for name, weight in [*prompt.loras, *look.loras]:
         source = name if elsewhere else lora.named(name, settings)
         if _stem(name) in given:
             continue
@@ -45,11 +45,17 @@ def understood(
     if missing:
         how = f"at most {MAX_LORAS} at once, from the models folder's {lora.OWN}"
         notes.append(f"LoRAs named in the prompt that are not here were left out: {syntax.listed(missing)} ({how}).")
-    if negative.loras:
-        unused = syntax.listed([name for name, _ in negative.loras])
+    if negative.loras or avoided.loras:
+        unused = syntax.listed([name for name, _ in [*negative.loras, *avoided.loras]])
         notes.append(f"LoRAs have no meaning among what to avoid and were left out: {unused}.")
     changed = {"prompt": prompt.text, "negative_prompt": negative.text, "lora": tuple(loras)}
     return request.model_copy(update=changed), notes
+
+
+def taken_apart(text: str, request: GenerationRequest, settings: Settings, *, elsewhere: bool = False) -> syntax.Said:
+    """One of a request's texts, or of its style's; plain words come back as they are."""
+    here = embeddings.here(settings.models)
+    return syntax.read(text, lambda name: elsewhere or embeddings.plain_name(name) in here, request.steps)
 
 
 def _stem(source: str) -> str:

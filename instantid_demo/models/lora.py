@@ -481,17 +481,16 @@ def _inject(network: nn.Module, layers: Sequence[Layer], plan: Plan, name: str) 
         return
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
-    state, ranks, alphas = dict[str, Tensor](), dict[str, int](), dict[str, float]()
+    state, ranks, alphas = dict[str, Tensor](), dict[str, float](), dict[str, float]()
     modules = dict(layers_of(network))
     for layer in layers:
         tensors = plan.of(layer)
         shapes = _peft_shapes(modules[layer.path], tensors)
         for role, factor in (("down", "lora_A"), ("up", "lora_B")):
             state[f"{layer.path}.{factor}.weight"] = tensors[role].reshape(shapes[role]).contiguous()
-        # Each by its own path: peft takes a bare name for the end of any.
-        ranks[f"^{layer.path}"] = shapes["down"][0]
-        alphas[f"^{layer.path}"] = plan.scales[layer.part, layer.path] * shapes["down"][0]
-    config = LoraConfig(target_modules=[layer.path for layer in layers], rank_pattern=ranks, alpha_pattern=alphas)
+        ranks[layer.path] = shapes["down"][0]
+        alphas[layer.path] = plan.scales[layer.part, layer.path] * shapes["down"][0]
+    config = LoraConfig(target_modules=list(ranks), rank_pattern=_patterns(ranks), alpha_pattern=_patterns(alphas))
     inject_adapter_in_model(config, network, name, state_dict=state, low_cpu_mem_usage=True)
     network._hf_peft_config_loaded = True  # type: ignore[assignment]
     set_peft_model_state_dict(network, state, name, low_cpu_mem_usage=True)
@@ -499,6 +498,17 @@ def _inject(network: nn.Module, layers: Sequence[Layer], plan: Plan, name: str) 
         module: Any = network.get_submodule(layer.path)
         if any(weight.is_meta for weight in (module.lora_A[name].weight, module.lora_B[name].weight)):
             raise KeyError(layer.path)
+
+
+def _patterns(numbers: Mapping[str, float]) -> dict[str, Any]:
+    """Numbers of layers as peft reads them, one expression per number: it tries each at every layer.
+
+    By whole paths: peft takes a bare name for the end of any.
+    """
+    paths: dict[float, list[str]] = {}
+    for path, number in numbers.items():
+        paths.setdefault(number, []).append(re.escape(path))
+    return {f"^({'|'.join(same)})": number for number, same in paths.items()}
 
 
 def _peft_shapes(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

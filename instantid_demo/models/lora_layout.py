@@ -12,6 +12,7 @@ from torch import nn
 
 PARTS = ("unet", "text_encoder", "text_encoder_2")
 _LAYERS = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.GroupNorm)
+_NOT_THE_BASE = re.compile(r"\.lora_|^encoder_hid_proj\.|\.processor\.")
 _PREFIXES: tuple[tuple[str, str], ...] = (
     ("lora_unet_", "unet"),
     ("lora_te1_", "text_encoder"),
@@ -96,9 +97,12 @@ def networks(pipe: Any) -> dict[str, nn.Module]:
 
 
 def layers_of(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every layer that has a weight, by its path, whether or not peft has put one of its own around it."""
+    """Every layer that has a weight, by its path, whether or not peft has put one of its own around it.
+
+    Those of the image adapter, which lie in the UNet as well, are not the base model's.
+    """
     for name, module in network.named_modules():
-        if isinstance(module, _LAYERS) and ".lora_" not in name:
+        if isinstance(module, _LAYERS) and not _NOT_THE_BASE.search(name):
             yield name.removesuffix(".base_layer"), module
 
 

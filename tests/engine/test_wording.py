@@ -1,5 +1,6 @@
 """What prompts of other tools say besides words: nothing of it becomes words in silence."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from instantid_demo import comfyui, syntax, wording
+from instantid_demo import comfyui, prepare, syntax, wording
+from instantid_demo.engine import Engine
 from instantid_demo.method import embeddings, prompts
 from instantid_demo.method.loading import load_pipeline
 from instantid_demo.request import GenerationRequest, RequestError
 from instantid_demo.settings import ROOT, Settings
 
 POCKET = ROOT / "assets" / "pocket"
+PHOTO = ROOT / "assets" / "examples" / "woman.jpg"
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def home(tmp_path: Path) -> Settings:
 def test_plain_words_come_back_as_they_are(prompt: str) -> None:
     said = syntax.read(prompt)
     assert said.text == prompt
-    assert said.notes() == []
+    assert syntax.notes([said]) == []
     assert said.loras == []
 
 
@@ -86,7 +89,7 @@ def test_lora_tags_are_split_off(prompt: str, text: str, loras: list[tuple[str, 
 def test_changing_words_become_those_of_most_steps(prompt: str, text: str) -> None:
     said = syntax.read(prompt)
     assert said.text == text
-    (note,) = said.notes()
+    (note,) = syntax.notes([said])
     assert "not supported" in note
     assert said.replaced[-1][0][:5] in prompt
 
@@ -106,7 +109,7 @@ def test_step_numbers_are_shares_of_the_requests_steps() -> None:
 def test_composed_prompts_are_read_as_one(prompt: str, text: str) -> None:
     said = syntax.read(prompt)
     assert said.text == text
-    assert any("AND" in note for note in said.notes())
+    assert any("AND" in note for note in syntax.notes([said]))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_composed_prompts_are_read_as_one(prompt: str, text: str) -> None:
 def test_what_is_not_here_is_left_out_and_named(prompt: str, text: str, named: str) -> None:
     said = syntax.read(prompt)
     assert said.text == text
-    (note,) = said.notes()
+    (note,) = syntax.notes([said])
     assert named in note
 
 
@@ -173,6 +176,27 @@ def test_a_host_for_strangers_offers_its_catalogue_only(home: Settings) -> None:
 def test_a_request_of_plain_words_is_the_same(home: Settings) -> None:
     request = GenerationRequest(prompt="a red hat", negative_prompt="blurry", seed=3)
     assert wording.understood(request, home) == (request, [])
+
+
+def test_a_style_of_another_tool_is_taken_apart_as_well(home: Settings) -> None:
+    folder = home.home / "style_presets"
+    folder.mkdir()
+    style = {"name": "Mine", "prompt": "ink <lora:ink:0.4>, {prompt}, [a:b:0.2]", "negative": "easynegative, blurry"}
+    (folder / "mine.json").write_text(json.dumps(style))
+    request = GenerationRequest(prompt="a hat", style="mine", negative_prompt="red")
+    done, notes = wording.understood(request, home)
+    said = prepare.words(done, home)
+    assert (said.prompt, said.negative) == ("ink, a hat, b", "blurry red")
+    assert [(entry.source, entry.weight) for entry in done.lora] == [("ink", 0.4)]
+    assert "easynegative" in notes[0]
+    assert "[a:b:0.2]" in notes[1]
+
+
+def test_signs_do_not_hide_words_from_the_filter(home: Settings) -> None:
+    engine = Engine(home)
+    for prompt in ("nude", "nu<lora:x:1>de", "nu[x:0.9]de", "[nude:dressed:0.1]"):
+        with pytest.raises(RequestError, match=r"nude|sexual|allowed"):
+            engine.generate(GenerationRequest(model="pocket", face=(PHOTO,), prompt=prompt))
 
 
 def test_a_workflow_has_the_tags_as_loaders_and_the_clip_skip() -> None:

@@ -12,8 +12,9 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from instantid_demo.backends import mapped
 from instantid_demo.method.loading import load_pipeline
-from instantid_demo.models import lora, lora_layout
+from instantid_demo.models import lora, lora_deltas, lora_layout
 from instantid_demo.request import RequestError
 from instantid_demo.settings import ROOT, Settings
 
@@ -582,3 +583,64 @@ def test_texts_name_loras_but_no_paths(home: Settings) -> None:
     hosted = home.model_copy(update={"hosted": True})
     assert lora.named("my_style_v1", hosted) is None
     assert lora.named("lcm", hosted) == "lcm"
+
+
+def test_weights_that_wait_elsewhere_are_changed_and_come_back(pipe: Any, tmp_path: Path) -> None:
+    """Sequential offloading keeps every weight out of its network between two calls."""
+    tensors, delta = lycoris(pipe, KEY, "loha")
+    given = factors(pipe, (QUERY,))[QUERY]
+    loha = {f"lycoris_{KEY.replace('.', '_')}.{role}": tensor for role, tensor in tensors.items()}
+    file = tmp_path / "both.safetensors"
+    save_file(loha | peft(f"unet.{QUERY}", given), file)
+    kept = weights(pipe)
+    before = layer(pipe, KEY).weight.detach().clone()
+
+    def waiting(module: Any) -> Tensor:
+        assert module.weight.is_meta
+        return module._hf_hook.weights_map["weight"]
+
+    pipe.enable_sequential_cpu_offload(device="cpu")
+    try:
+        with lora.applied(pipe, [(file, 0.5)]) as notes:
+            assert notes == []
+            torch.testing.assert_close(waiting(layer(pipe, KEY)), before + 0.5 * delta)
+            adapted = pipe.unet.get_submodule(QUERY)
+            (name,) = adapted.active_adapters
+            assert torch.equal(waiting(adapted.lora_A[name]), given["down"])
+            assert torch.equal(waiting(adapted.lora_B[name]), given["up"])
+        assert torch.equal(waiting(layer(pipe, KEY)), before)
+    finally:
+        pipe.remove_all_hooks()
+    assert all(torch.equal(value, kept[name]) for name, value in weights(pipe).items())
+
+
+def test_weights_in_a_file_and_half_precision_come_back(pipe: Any, tmp_path: Path) -> None:
+    """As for OpenVINO, which lets large networks' weights wait on the disk."""
+    network = nn.Sequential(nn.Linear(8, 8), nn.Conv2d(8, 8, 3)).to(torch.bfloat16)
+    mapped.mapped(network, tmp_path / "weights")
+    before = [parameter.clone() for parameter in network.parameters()]
+    where = [parameter.data_ptr() for parameter in network.parameters()]
+    changes = [lora_deltas.Change(part, {"diff": torch.ones_like(part.weight)}, 1.0, 0.25) for part in network]
+    with lora_deltas.added(changes):
+        assert torch.equal(network[0].weight, (before[0].float() + 0.25).to(torch.bfloat16))
+        assert network[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert [parameter.data_ptr() for parameter in network.parameters()] == where
+    assert all(map(torch.equal, before, network.parameters()))
+
+
+def test_many_layers_of_many_ranks_load_in_one_go(pipe: Any, tmp_path: Path) -> None:
+    """peft looks for a layer's rank among expressions: one for each layer would take minutes for SDXL."""
+    paths = [path for path, part in lora_layout.layers_of(pipe.unet) if isinstance(part, nn.Linear)]
+    state = {}
+    for number, path in enumerate(paths):
+        state |= kohya(f"lora_unet_{path.replace('.', '_')}", factors(pipe, (path,), rank=1 + number % 3)[path], 2.0)
+    file = tmp_path / "all.safetensors"
+    save_file(state, file)
+    with lora.applied(pipe, [(file, 1.0)]) as notes:
+        assert notes == []
+        (adapter,) = pipe.unet.get_submodule(paths[0]).active_adapters
+        assert len(pipe.unet.peft_config[adapter].rank_pattern) == 3
+        for number, path in enumerate(paths):
+            module = pipe.unet.get_submodule(path)
+            name = module.active_adapters[0]
+            assert (module.r[name], module.scaling[name]) == (1 + number % 3, 2.0 / (1 + number % 3))
