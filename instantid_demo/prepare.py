@@ -147,17 +147,20 @@ def sampled(request: GenerationRequest, recipe: Recipe) -> Recipe:
     return replace(recipe, **changed)
 
 
-def words(request: GenerationRequest, settings: Settings, learned: frozenset[str] = frozenset()) -> Words:
+def words(
+    request: GenerationRequest, settings: Settings, learned: frozenset[str] = frozenset(), *, elsewhere: bool = False
+) -> Words:
     """Prompt and negative prompt in the request's style, not yet encoded.
 
     `learned`: all words that the model knows; empty: any. The others are left out and counted in `unknown`.
+    `elsewhere`: as in `wording.understood`.
     """
     known = styles.load(settings.style_folders)
     style = styles.find(request.style, known)
 
     def plain_words(text: str) -> str:
         # The user's own words are plain already; a style's may come from another tool as well.
-        return wording.taken_apart(text, request, settings).text
+        return wording.taken_apart(text, request, settings, elsewhere=elsewhere).text
 
     plain = PLAIN_PROMPT if style is styles.NO_STYLE else PLAIN_SUBJECT
     asked, negative = request.prompt.strip(), request.negative_prompt.strip()
