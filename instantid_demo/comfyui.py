@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from instantid_demo import wording
 from instantid_demo.request import GenerationRequest, RequestError
 from instantid_demo.settings import Settings
 
@@ -95,6 +94,8 @@ class Graph:
 
 def workflow(request: GenerationRequest) -> dict[str, Any]:
     """The ComfyUI workflow of a request for one person."""
+    from instantid_demo import wording
+
     request, _ = wording.understood(request, Settings(), elsewhere=True)
     graph = Graph()
     checkpoint = graph.add(

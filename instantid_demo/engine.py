@@ -304,10 +304,11 @@ class Engine:
     def _encoded(self, loaded: "Loaded", prepared: "Prepared") -> tuple["Words", list[str]]:
         """The words with their embeddings, remembered unless files may have changed what they say; and notes."""
         from instantid_demo.method import embeddings, prompts
+        from instantid_demo.models import addons
         from instantid_demo.people import Recent
 
         said, skip = prepared.words, prepared.request.clip_skip
-        files = embeddings.named(f"{said.prompt}\n{said.negative}", embeddings.here(self.settings.models))
+        files = embeddings.named(f"{said.prompt}\n{said.negative}", addons.embeddings(self.settings.models))
         learned, notes = embeddings.read_all(files, loaded.text)
 
         def encode() -> dict[str, Any]:

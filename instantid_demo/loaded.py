@@ -103,7 +103,7 @@ class Loaded:
         """
         if not request.lora:
             return None
-        from instantid_demo.models import lora
+        from instantid_demo.models import addons, lora
 
         found = [
             (entry.source, recipe)
@@ -112,9 +112,9 @@ class Loaded:
         ]
         if not found:
             return None
-        name = lora.find(found[0][0], self._settings).name
+        name = addons.find(found[0][0], self._settings).name
         if len(found) > 1:
-            other = lora.find(found[1][0], self._settings).name
+            other = addons.find(found[1][0], self._settings).name
             raise RequestError(f"{name} and {other} are both few-step LoRAs, which spoil each other: keep one of them.")
         recipe = found[0][1]
         guidance = "no guidance" if recipe.guidance <= 1 else f"guidance {recipe.guidance:g}"
@@ -139,9 +139,9 @@ class Loaded:
         if own is None and not request.lora:
             yield []
             return
-        from instantid_demo.models import lora
+        from instantid_demo.models import addons, lora
 
-        wanted = [(lora.find(entry.source, self._settings), entry.weight) for entry in request.lora]
+        wanted = [(addons.find(entry.source, self._settings), entry.weight) for entry in request.lora]
         if own is not None:
             wanted.append((own, 1.0))
         say("Adding LoRAs …")
@@ -172,10 +172,10 @@ class Loaded:
         """A preset's LoRA: a file of the model's folder, or a downloaded one."""
         if self.source.folder is not None and (self.source.folder / name).is_file():
             return self.source.folder / name
-        from instantid_demo.models import lora
+        from instantid_demo.models import addons
 
         try:
-            return lora.find(name, self._settings)
+            return addons.find(name, self._settings)
         except RequestError:
             return None
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from instantid_demo import styles, syntax
-from instantid_demo.method import embeddings
-from instantid_demo.models import lora
+from instantid_demo.models import addons
 from instantid_demo.request import MAX_LORAS, GenerationRequest, Lora
 from instantid_demo.settings import Settings
 
@@ -33,7 +32,7 @@ def understood(
     loras, missing = list(request.lora), list[str]()
     given = {_stem(entry.source) for entry in loras}
     for name, weight in [*prompt.loras, *look.loras]:
-        source = name if elsewhere else lora.named(name, settings)
+        source = name if elsewhere else addons.named(name, settings)
         if _stem(name) in given:
             continue
         if source is None or len(loras) == MAX_LORAS:
@@ -43,7 +42,7 @@ def understood(
         # A weight beyond the range would refuse the whole request, which the user may not even have written.
         loras.append(Lora(source=source, weight=min(max(weight, -2.0), 2.0)))
     if missing:
-        how = f"at most {MAX_LORAS} at once, from the models folder's {lora.OWN}"
+        how = f"at most {MAX_LORAS} at once, from the models folder's {addons.LORAS}"
         notes.append(f"LoRAs named in the prompt that are not here were left out: {syntax.listed(missing)} ({how}).")
     if negative.loras or avoided.loras:
         unused = syntax.listed([name for name, _ in [*negative.loras, *avoided.loras]])
@@ -54,10 +53,10 @@ def understood(
 
 def taken_apart(text: str, request: GenerationRequest, settings: Settings, *, elsewhere: bool = False) -> syntax.Said:
     """One of a request's texts, or of its style's; plain words come back as they are."""
-    here = embeddings.here(settings.models)
-    return syntax.read(text, lambda name: elsewhere or embeddings.plain_name(name) in here, request.steps)
+    here = addons.embeddings(settings.models)
+    return syntax.read(text, lambda name: elsewhere or addons.plain_name(name) in here, request.steps)
 
 
 def _stem(source: str) -> str:
     name = Path(source.replace("\\", "/")).name.lower()
-    return name.rpartition(".")[0] if name.endswith(lora.SUFFIXES) else name
+    return name.rpartition(".")[0] if name.endswith(addons.SUFFIXES) else name

@@ -14,26 +14,11 @@ import torch
 from torch import Tensor
 
 from instantid_demo.method import checkpoints
+from instantid_demo.models.addons import plain_name
 from instantid_demo.request import RequestError
 
-FOLDER = "embeddings"
-"""Folder for the user's own files, beside the downloaded models."""
-SUFFIXES = (".safetensors", *checkpoints.PICKLE_SUFFIXES)
 Rows = tuple[Tensor, ...]
 """Per text encoder, (n, width)."""
-
-
-def here(models: Path) -> dict[str, Path]:
-    """The embeddings that are here, by their names in lower case."""
-    folder = models / FOLDER
-    files = sorted(folder.rglob("*")) if folder.is_dir() else []
-    return {file.stem.lower(): file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()}
-
-
-def plain_name(name: str) -> str:
-    """A name as texts write it, without a folder and an ending, in lower case."""
-    bare = re.split(r"[/\\]", name)[-1].lower()
-    return bare.rpartition(".")[0] if bare.endswith(SUFFIXES) else bare
 
 
 def named(text: str, names: Mapping[str, Path]) -> dict[str, Path]:

@@ -21,15 +21,11 @@ from instantid_demo import presets
 from instantid_demo.memory import is_out_of_memory
 from instantid_demo.method import checkpoints
 from instantid_demo.models import catalogue, lora_deltas
+from instantid_demo.models.addons import find, split
 from instantid_demo.models.lora_layout import Layer, assigned, layers_of, networks, role_of
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
 
-SUFFIXES = (".safetensors", *checkpoints.PICKLE_SUFFIXES)
-OWN = "loras"
-"""Folder for the user's own files, beside the downloaded models: `--lora name` finds `name.safetensors` in it."""
-LONGEST = 400
-"""Characters of a source; file systems end sooner."""
 NAMED = 6
 """Layers that a note names before it only counts."""
 MEANT = 0.5
@@ -125,124 +121,6 @@ class Plan:
         return {role: self.tensors[key] for role, key in layer.keys.items()}
 
 
-# -- finding ----------------------------------------------------------------------------------------------------
-
-
-def find(source: str, settings: Settings) -> Path:
-    """The file of a LoRA.
-
-    Args:
-        source: a path; a catalogue name or downloaded hub id, with `/file.safetensors` where it holds several; or the
-            name of a file in the models folder's `loras`.
-        settings: where the models lie.
-
-    Raises:
-        RequestError: it is not here, or a repository holds several; the message names them.
-    """
-    source = source.strip()
-    shown = source if len(source) <= 80 else f"{source[:80]}…"
-    if _is_a_name(source):
-        path = Path.home() / source[2:] if source.startswith("~/") else Path(source)
-        if path.is_file():
-            if path.suffix.lower() not in SUFFIXES:
-                raise RequestError(f"{path.name!r} is no LoRA file: choose a .safetensors file, or a .pt or .bin one.")
-            return path
-        if path.is_dir() and (path.is_absolute() or source.startswith(".")):
-            return _chosen(path, "", shown, deep=False)
-        repository, inner = _split(source)
-        folder = catalogue.local(repository, settings)
-        if folder is not None:
-            return _chosen(folder, inner, repository)
-        own = _own(source, settings)
-        if own is not None:
-            return own
-        is_repository = catalogue.knows(repository) or re.fullmatch(r"[\w.-]+/[\w.-]+", repository)
-        if is_repository and (inner or path.suffix.lower() not in SUFFIXES):
-            raise RequestError(
-                f"The LoRA {shown} is not here: run `python -m instantid_demo download {repository}` first."
-            )
-    raise RequestError(
-        f"There is no LoRA {Path(shown).name or 'without a name'} here: give a file, a downloaded hub id, or the name "
-        f"of a file in {settings.models / OWN}."
-    )
-
-
-def named(name: str, settings: Settings) -> str | None:
-    """The source that a bare name stands for, as texts of other tools give it; None where no such LoRA is here.
-
-    A path never counts: a text must not name files to open. On a host for strangers only the catalogue counts.
-    """
-    name = name.strip()
-    if catalogue.knows(name):
-        return name if catalogue.local(name, settings) is not None else None
-    bare = re.split(r"[/\\]", name)[-1]
-    return None if settings.hosted or not _is_a_name(bare) or _own(bare, settings) is None else bare
-
-
-def _is_a_name(source: str) -> bool:
-    """Whether a file system can have a file of this name."""
-    parts = re.split(r"[/\\]", source)
-    return bool(source) and "\0" not in source and len(source) <= LONGEST and all(len(p.encode()) < 256 for p in parts)
-
-
-def _split(source: str) -> tuple[str, str]:
-    """A repository (catalogue name or hub id), and what is wanted in it."""
-    head, _, rest = source.partition("/")
-    if catalogue.knows(head):
-        return head, rest
-    parts = source.split("/")
-    return "/".join(parts[:2]), "/".join(parts[2:])
-
-
-def _chosen(folder: Path, wanted: str, name: str, *, deep: bool = True) -> Path:
-    """The only file of a folder, or the one that is wanted."""
-    files = _files(folder, deep=deep)
-    if wanted:
-        for file in files:
-            inner = file.relative_to(folder)
-            if wanted.lower() in {str(name).lower() for name in (inner.as_posix(), inner.with_suffix(""), inner.name)}:
-                return file
-    elif len(files) == 1:
-        return files[0]
-    if not files:
-        raise RequestError(f"{name} holds no LoRA: choose another one.")
-    names = ", ".join(file.relative_to(folder).as_posix() for file in files[:NAMED])
-    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
-    first = files[0].relative_to(folder).as_posix()
-    raise RequestError(
-        f"{name} holds {len(files)} files: {names}{more}. Name the one that you want, as in {name}/{first}."
-    )
-
-
-def _files(folder: Path, *, deep: bool = True) -> list[Path]:
-    """Model files in a folder, each once: a safe format before a pickle of the same name."""
-    found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*") if deep else folder.glob("*")):
-        inner = file.relative_to(folder)
-        if file.suffix.lower() in SUFFIXES and file.is_file() and not any(p.startswith(".") for p in inner.parts):
-            key = inner.with_suffix("").as_posix()
-            if key not in found or file.suffix.lower() == ".safetensors":
-                found[key] = file
-    return list(found.values())
-
-
-def _own(name: str, settings: Settings) -> Path | None:
-    """A file by its bare name among the user's own and then the downloaded ones."""
-    if not settings.models.is_dir():
-        return None
-    wanted = _spelled(name)
-    folders = [settings.models / OWN, *(mark.parent for mark in sorted(settings.models.glob("*/.complete")))]
-    for folder in folders:
-        for file in _files(folder) if folder.is_dir() else ():
-            if wanted in (_spelled(file.name), _spelled(file.stem)):
-                return file
-    return None
-
-
-def _spelled(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.lower())
-
-
 # -- few steps --------------------------------------------------------------------------------------------------
 
 
@@ -257,8 +135,8 @@ def few_step(source: str, settings: Settings) -> presets.Recipe | None:
         return recipe
     nondescript = file.stem.lower() in ("pytorch_lora_weights", "adapter_model", "model")
     names = [f"{file.parent.name} {file.stem}" if nondescript else file.stem]
-    if catalogue.knows(_split(source)[0]):
-        names.append(catalogue.entry(_split(source)[0]).name)
+    if catalogue.knows(split(source)[0]):
+        names.append(catalogue.entry(split(source)[0]).name)
     if file.suffix.lower() == ".safetensors":
         told = Tensors(file).told
         names += [told[key] for key in ("ss_output_name", "modelspec.title", "name") if key in told]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from instantid_demo import presets, schedulers
 from instantid_demo.engine import Engine
 from instantid_demo.flags import validated
-from instantid_demo.models import lora
+from instantid_demo.models import addons
 from instantid_demo.request import GenerationRequest, RequestError, Result
 from instantid_demo.settings import Settings
 from tests.engine.test_sdxl import PHOTO, POCKET
@@ -28,7 +28,7 @@ def written(file: Path, seed: int, metadata: dict[str, str] | None = None) -> Pa
             state[f"{stem}.lora_up.weight"] = torch.randn(weight.shape[0], 4, generator=draw) / 10
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, file, metadata)
-    if file.parent.name != lora.OWN:
+    if file.parent.name != addons.LORAS:
         (file.parent / ".complete").touch()
     return file
 

@@ -13,6 +13,7 @@ from instantid_demo import comfyui, prepare, syntax, wording
 from instantid_demo.engine import Engine
 from instantid_demo.method import embeddings, prompts
 from instantid_demo.method.loading import load_pipeline
+from instantid_demo.models import addons
 from instantid_demo.request import GenerationRequest, RequestError
 from instantid_demo.settings import ROOT, Settings
 
@@ -239,9 +240,9 @@ WRITTEN: dict[str, Callable[[list[torch.Tensor], Path], None]] = {
 @pytest.mark.parametrize("word", ["look", "embedding:look", "embedding:LOOK"])
 def test_an_embedding_says_what_its_vectors_say(pipe: Any, tmp_path: Path, name: str, word: str) -> None:
     """Made of the vectors of known words, it must encode as those words do, weights included."""
-    (tmp_path / embeddings.FOLDER).mkdir()
-    WRITTEN[name](rows_of(pipe, "red hat"), tmp_path / embeddings.FOLDER / name)
-    files = embeddings.named(f"a ({word}:1.3), snow", embeddings.here(tmp_path))
+    (tmp_path / addons.EMBEDDINGS).mkdir()
+    WRITTEN[name](rows_of(pipe, "red hat"), tmp_path / addons.EMBEDDINGS / name)
+    files = embeddings.named(f"a ({word}:1.3), snow", addons.embeddings(tmp_path))
     learned, notes = embeddings.read_all(files, pipe)
     assert notes == []
     before = [encoder.get_input_embeddings().weight.clone() for encoder in (pipe.text_encoder, pipe.text_encoder_2)]
@@ -268,9 +269,9 @@ def test_an_embedding_says_what_its_vectors_say(pipe: Any, tmp_path: Path, name:
 def test_an_embedding_that_does_not_fit_is_named_and_says_nothing(
     pipe: Any, tmp_path: Path, state: dict[str, torch.Tensor], told: str
 ) -> None:
-    (tmp_path / embeddings.FOLDER).mkdir()
-    save_file(state, tmp_path / embeddings.FOLDER / "look.safetensors")
-    learned, (note,) = embeddings.read_all(embeddings.named("a look", embeddings.here(tmp_path)), pipe)
+    (tmp_path / addons.EMBEDDINGS).mkdir()
+    save_file(state, tmp_path / addons.EMBEDDINGS / "look.safetensors")
+    learned, (note,) = embeddings.read_all(embeddings.named("a look", addons.embeddings(tmp_path)), pipe)
     assert told in note
     given = prompts.encode(pipe, "a look", learned=learned)
     assert torch.equal(given["prompt_embeds"], prompts.encode(pipe, "a ")["prompt_embeds"])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from instantid_demo.backends import mapped
 from instantid_demo.method.loading import load_pipeline
-from instantid_demo.models import lora, lora_deltas, lora_layout
+from instantid_demo.models import addons, lora, lora_deltas, lora_layout
 from instantid_demo.request import RequestError
 from instantid_demo.settings import ROOT, Settings
 
@@ -489,7 +489,7 @@ def test_endings_of_every_spelling(pipe: Any, tmp_path: Path, name: str) -> None
     else:
         torch.save({"state_dict": state}, file)
     settings = Settings(home=tmp_path)  # type: ignore[call-arg]
-    assert check(pipe, lora.find(str(file), settings), {path: product(given) for path, given in made.items()}) == []
+    assert check(pipe, addons.find(str(file), settings), {path: product(given) for path, given in made.items()}) == []
 
 
 class Trap:
@@ -546,14 +546,14 @@ def home(tmp_path: Path) -> Settings:
     ],
 )
 def test_one_file_of_several_is_chosen_by_name(home: Settings, source: str, found: str) -> None:
-    assert lora.find(source, home) == home.models / found
+    assert addons.find(source, home) == home.models / found
 
 
 def test_a_repository_of_several_names_them(home: Settings) -> None:
     with pytest.raises(RequestError, match=r"Ink\.safetensors, paper\.pt, v2/clay\.safetensors.*some/styles/Ink"):
-        lora.find("some/styles", home)
+        addons.find("some/styles", home)
     with pytest.raises(RequestError, match=r"v2/clay"):
-        lora.find("some/styles/nothing.safetensors", home)
+        addons.find("some/styles/nothing.safetensors", home)
 
 
 @pytest.mark.parametrize(
@@ -563,7 +563,7 @@ def test_a_repository_of_several_names_them(home: Settings) -> None:
 )  # fmt: skip
 def test_what_is_not_here_gets_a_sentence(home: Settings, source: str) -> None:
     with pytest.raises(RequestError) as caught:
-        lora.find(source, home)
+        addons.find(source, home)
     assert len(str(caught.value)) < 400
     if source in ("hyper", "other/repository", "other/repository/file.safetensors"):
         assert f"download {'/'.join(source.split('/')[:2])}`" in str(caught.value)
@@ -571,18 +571,18 @@ def test_what_is_not_here_gets_a_sentence(home: Settings, source: str) -> None:
 
 def test_texts_name_loras_but_no_paths(home: Settings) -> None:
     file = home.models / "loras" / "My Style-v1.safetensors"
-    assert lora.named("my_style_v1", home) == "my_style_v1"
-    assert lora.named("folder/My Style-v1", home) == "My Style-v1"
-    assert lora.named("lcm", home) == "lcm"
-    assert lora.named("hyper", home) is None
-    assert lora.named("nothing", home) is None
-    assert lora.named(str(file), home) == file.name  # by its name among our own, wherever the path leads
+    assert addons.named("my_style_v1", home) == "my_style_v1"
+    assert addons.named("folder/My Style-v1", home) == "My Style-v1"
+    assert addons.named("lcm", home) == "lcm"
+    assert addons.named("hyper", home) is None
+    assert addons.named("nothing", home) is None
+    assert addons.named(str(file), home) == file.name  # by its name among our own, wherever the path leads
     outside = home.home / "elsewhere.safetensors"
     save_file({"x": torch.ones(1)}, outside)
-    assert lora.named(str(outside), home) is None
+    assert addons.named(str(outside), home) is None
     hosted = home.model_copy(update={"hosted": True})
-    assert lora.named("my_style_v1", hosted) is None
-    assert lora.named("lcm", hosted) == "lcm"
+    assert addons.named("my_style_v1", hosted) is None
+    assert addons.named("lcm", hosted) == "lcm"
 
 
 def test_weights_that_wait_elsewhere_are_changed_and_come_back(pipe: Any, tmp_path: Path) -> None:
