@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instantid_demo.request import GenerationRequest, RequestError
+from instantid_demo.settings import Settings
 
 SAMPLERS: dict[str, tuple[str, str]] = {
     "euler": ("euler", "normal"),
@@ -93,6 +94,9 @@ class Graph:
 
 def workflow(request: GenerationRequest) -> dict[str, Any]:
     """The ComfyUI workflow of a request for one person."""
+    from instantid_demo import wording
+
+    request, _ = wording.understood(request, Settings(), elsewhere=True)
     graph = Graph()
     checkpoint = graph.add(
         "CheckpointLoaderSimple",
@@ -110,6 +114,9 @@ def workflow(request: GenerationRequest) -> dict[str, Any]:
             [Path(name).name, lora.weight, lora.weight],
         )
         model, clip = (added, 0), (added, 1)
+    if request.clip_skip is not None:
+        read = graph.add("CLIPSetLastLayer", [("clip", "CLIP", clip)], [("CLIP", "CLIP")], [-request.clip_skip])
+        clip = (read, 0)
     text = [("CONDITIONING", "CONDITIONING")]
     positive = graph.add("CLIPTextEncode", [("clip", "CLIP", clip)], text, [_prompt(request)], "Prompt")
     negative = graph.add(
@@ -183,7 +190,6 @@ def export(request: GenerationRequest, file: Path) -> None:
 
 def _prompt(request: GenerationRequest) -> str:
     from instantid_demo import styles
-    from instantid_demo.settings import Settings
 
     known = styles.load(Settings().style_folders)
     return styles.apply(request.style, request.prompt, request.negative_prompt, known)[0]

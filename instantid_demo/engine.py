@@ -216,16 +216,20 @@ class Engine:
         return "Memory was short", leaner
 
     def _attempt(self, request: GenerationRequest, job: Job, emit: Emit) -> Result:
-        from instantid_demo import guards, render, second_pass
+        from instantid_demo import guards, render, second_pass, wording
         from instantid_demo import prepare as preparing
 
         clock = Clock()
+        guards.check_words(request, preparing.words(request, self.settings), self.settings)
+        request, said = wording.understood(request, self.settings)
+        # Once more: what other tools' signs kept apart may have become a word.
         guards.check_words(request, preparing.words(request, self.settings), self.settings)
         with clock("load"):
             loaded = self._ensure(request.model, emit)
             picture_filter = guards.picture_filter(loaded.source.family, self.settings)
         job.check()
         recipe, notes = loaded.recipe(request)
+        notes = [*said, *notes]
         emit(Progress(stage="faces", message="Looking at the faces …"))
         with clock("faces"):
             people = self._people_of(loaded.source)
@@ -241,9 +245,12 @@ class Engine:
             )
             guards.check_people(prepared, self.settings)
         job.check()
-        with loaded.adapted(prepared.request, prepared.recipe, lambda said: emit(_loading(said))):
+        with loaded.adapted(prepared.request, prepared.recipe, lambda said: emit(_loading(said))) as more:
+            notes += more
             with clock("text"):
-                prepared = replace(prepared, words=self._encoded(loaded, prepared))
+                words, more = self._encoded(loaded, prepared)
+                prepared = replace(prepared, words=words)
+                notes += more
             with clock("pictures"):
                 pictures = render.render(loaded, prepared, job, emit)
             if request.face_detail:
@@ -296,21 +303,26 @@ class Engine:
                 self._people[key] = People(recogniser(source, self.settings), REMEMBERED_PHOTOS)
             return self._people[key]
 
-    def _encoded(self, loaded: "Loaded", prepared: "Prepared") -> "Words":
-        """The words with their embeddings, remembered unless LoRAs may have changed the text encoders."""
-        from instantid_demo.method import prompts
+    def _encoded(self, loaded: "Loaded", prepared: "Prepared") -> tuple["Words", list[str]]:
+        """The words with their embeddings, remembered unless files may have changed what they say; and notes."""
+        from instantid_demo.method import embeddings, prompts
+        from instantid_demo.models import addons
         from instantid_demo.people import Recent
 
-        said = prepared.words
+        said, skip = prepared.words, prepared.request.clip_skip
+        files = embeddings.named(f"{said.prompt}\n{said.negative}", addons.embeddings(self.settings.models))
+        learned, notes = embeddings.read_all(files, loaded.text)
 
         def encode() -> dict[str, Any]:
-            return prompts.encode(loaded.text, said.prompt, said.negative)
+            # Other tools count from the last layer, 1; the pipelines count what is left out beyond their usual layer.
+            beyond = None if skip is None else skip - (2 if loaded.source.architecture == "sdxl" else 1)
+            return prompts.encode(loaded.text, said.prompt, said.negative, clip_skip=beyond, learned=learned)
 
-        if prepared.request.lora or prepared.recipe.lora:
-            return replace(said, embeddings=encode())
+        if prepared.request.lora or prepared.recipe.lora or files:
+            return replace(said, embeddings=encode()), notes
         if self._texts is None:
             self._texts = Recent(REMEMBERED_TEXTS)
-        return replace(said, embeddings=self._texts.get((said.prompt, said.negative), encode))
+        return replace(said, embeddings=self._texts.get((said.prompt, said.negative, skip), encode)), notes
 
     def _likeness(self, people: "People", prepared: "Prepared", picture: "Image.Image") -> tuple[Likeness, ...]:
         from instantid_demo.faces import likeness

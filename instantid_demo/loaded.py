@@ -118,7 +118,11 @@ class Loaded:
     def recipe(self, request: GenerationRequest) -> tuple[Recipe, list[str]]:
         """How the request's quality preset samples here, and what to tell the user about it."""
         recipe, notes = self.defaults.recipes[request.quality], list[str]()
-        if recipe.lora is not None and self._lora_file(recipe.lora) is None:
+        few = self._few_step(request)
+        if few is not None:
+            recipe, note = few
+            notes.append(note)
+        elif recipe.lora is not None and self._lora_file(recipe.lora) is None:
             notes.append(
                 f"Faster with the few-step add-on: run `python -m instantid_demo download {recipe.lora}` once."
             )
@@ -146,32 +150,66 @@ class Loaded:
             said.append(f"{own}: where you left them open it got {recipe.steps} steps and no guidance.")
         return said
 
+    def _few_step(self, request: GenerationRequest) -> tuple[Recipe, str] | None:
+        """How a few-step LoRA among the request's own samples, and a sentence on that; None where there is none.
+
+        Raises:
+            RequestError: there are two, which would spoil each other.
+        """
+        if not request.lora:
+            return None
+        from instantid_demo.models import addons, lora
+
+        found = [
+            (entry.source, recipe)
+            for entry in request.lora
+            if entry.weight > 0 and (recipe := lora.few_step(entry.source, self._settings))
+        ]
+        if not found:
+            return None
+        name = addons.find(found[0][0], self._settings).name
+        if self.source.few_step:
+            raise RequestError(
+                f"{name} is a few-step LoRA, and this base draws in few steps by itself ({self.source.few_step}): "
+                "leave the LoRA out."
+            )
+        if len(found) > 1:
+            other = addons.find(found[1][0], self._settings).name
+            raise RequestError(f"{name} and {other} are both few-step LoRAs, which spoil each other: keep one of them.")
+        recipe = found[0][1]
+        guidance = "no guidance" if recipe.guidance <= 1 else f"guidance {recipe.guidance:g}"
+        instead = ", and takes the place of the preset's own" if self.defaults.recipes[request.quality].lora else ""
+        return recipe, (
+            f"{name} draws in few steps: it brings its {recipe.steps} steps, {guidance} and the scheduler "
+            f"{recipe.scheduler} where you left them open{instead}."
+        )
+
     def autoencoder(self, request: GenerationRequest) -> Any:
         """What makes the picture of the finished latents."""
         return self._tiny if request.quick_decode and self._tiny is not None else self._text.vae
 
     @contextmanager
-    def adapted(self, request: GenerationRequest, recipe: Recipe, say: Say) -> Iterator[None]:
-        """The networks with the request's LoRAs and the preset's own; as before afterwards.
+    def adapted(self, request: GenerationRequest, recipe: Recipe, say: Say) -> Iterator[list[str]]:
+        """The networks with the request's LoRAs and the preset's own, and notes on them; as before afterwards.
 
         Raises:
             RequestError: a LoRA is not here, or is something else.
         """
         own = self._lora_file(recipe.lora) if recipe.lora else None
         if own is None and not request.lora:
-            yield
+            yield []
             return
-        from instantid_demo.models import lora
+        from instantid_demo.models import addons, lora
 
-        wanted = [(lora.find(entry.source, self._settings), entry.weight) for entry in request.lora]
+        wanted = [(addons.find(entry.source, self._settings), entry.weight) for entry in request.lora]
         if own is not None:
             wanted.append((own, 1.0))
         say("Adding LoRAs …")
         # The preset's own LoRA comes back with every fast picture; converting networks for each other mix is too dear.
         self._mixed = bool(request.lora)
         try:
-            with lora.applied(self._text, wanted):
-                yield
+            with lora.applied(self._text, wanted) as notes:
+                yield notes
         finally:
             self._mixed = False
 
@@ -194,10 +232,10 @@ class Loaded:
         """A preset's LoRA: a file of the model's folder, or a downloaded one."""
         if self.source.folder is not None and (self.source.folder / name).is_file():
             return self.source.folder / name
-        from instantid_demo.models import lora
+        from instantid_demo.models import addons
 
         try:
-            return lora.find(name, self._settings)
+            return addons.find(name, self._settings)
         except RequestError:
             return None
 

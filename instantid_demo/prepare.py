@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from instantid_demo import framing, styles, vocabulary
+from instantid_demo import framing, styles, vocabulary, wording
 from instantid_demo.faces import keypoints as keypoint_map
 from instantid_demo.faces import views
 from instantid_demo.faces.identity import Identity
@@ -149,13 +149,21 @@ def sampled(request: GenerationRequest, recipe: Recipe) -> Recipe:
     return replace(recipe, **changed)
 
 
-def words(request: GenerationRequest, settings: Settings, learned: frozenset[str] = frozenset()) -> Words:
+def words(
+    request: GenerationRequest, settings: Settings, learned: frozenset[str] = frozenset(), *, elsewhere: bool = False
+) -> Words:
     """Prompt and negative prompt in the request's style, not yet encoded.
 
     `learned`: all words that the model knows; empty: any. The others are left out and counted in `unknown`.
+    `elsewhere`: as in `wording.understood`.
     """
     known = styles.load(settings.style_folders)
     style = styles.find(request.style, known)
+
+    def plain_words(text: str) -> str:
+        # The user's own words are plain already; a style's may come from another tool as well.
+        return wording.taken_apart(text, request, settings, elsewhere=elsewhere).text
+
     plain = PLAIN_PROMPT if style is styles.NO_STYLE else PLAIN_SUBJECT
     asked, negative = request.prompt.strip(), request.negative_prompt.strip()
     if learned:
@@ -164,7 +172,7 @@ def words(request: GenerationRequest, settings: Settings, learned: frozenset[str
         prompt = ", ".join(part for part in (look, subject or plain) if part)
         return Words(prompt, vocabulary.known_part(negative, learned)[0], unknown=tuple(unknown))
     prompt, negative = styles.apply(request.style, asked or plain, negative, known)
-    return Words(prompt.strip(), negative.strip())
+    return Words(plain_words(prompt).strip(), plain_words(negative).strip())
 
 
 def prepare(

@@ -9,6 +9,7 @@ A preset may name a LoRA file of that folder (`"lora": "few-step.safetensors"`).
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -87,6 +88,49 @@ POCKET = Defaults(
 )
 
 
+FEW_STEP: Mapping[str, Recipe] = {
+    "lightning": Recipe(4, 1.0, "euler", _LIGHTNING),
+    "turbo": Recipe(4, 1.0, "euler_ancestral", _LIGHTNING),
+    "hyper": Recipe(8, 1.0, "ddim", _LIGHTNING),
+    # 100 original steps: the four of DMD2 are then 999, 749, 499 and 249, as it learned them.
+    "dmd": Recipe(4, 1.0, "lcm", {"original_inference_steps": 100}),
+    "lcm": Recipe(4, 1.0, "lcm"),
+    "tcd": Recipe(4, 1.0, "tcd"),
+}
+"""How the kinds of few-step distillation sample, as their makers advise, whether LoRA or merged into a base."""
+_FEW_STEP_NAMES = {
+    # Words of styles as well ("lightning bolt", "hyper realistic"): more than the word must be there.
+    "lightning": r"(?<!.)lightning$|(sd)?xl[-_. ]*lightning|lightning.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*lightning",
+    "turbo": r"(?<!.)turbo$|(sd)?xl[-_. ]*turbo|turbo.*\d+[-_. ]*steps?",
+    "hyper": r"(?<!.)hyper$|hyper[-_. ]*sd|hyper.*\d+[-_. ]*steps?|\d+[-_. ]*steps?.*hyper",
+    "dmd": r"dmd2?(?![a-z])",
+    "lcm": r"lcm(?![a-z])",
+    "tcd": r"tcd(?![a-z])",
+}
+
+
+def few_step(name: str) -> Recipe | None:
+    """How a few-step LoRA of this name (of a file, without its ending) wants to be sampled; None: it is none.
+
+    The number of steps is taken from the name where it stands there.
+    """
+    plain = name.strip().lower()
+    kind = next(
+        (kind for kind, pattern in _FEW_STEP_NAMES.items() if re.match(f"(?:.*[^a-z])?(?:{pattern})", plain)), ""
+    )
+    if not kind:
+        return None
+    recipe = FEW_STEP[kind]
+    counted = re.search(r"(?<!\d)(\d{1,2})[-_. ]*steps?(?![a-z])", plain)
+    if counted and 1 <= int(counted[1]) <= 32:
+        recipe = replace(recipe, steps=int(counted[1]))
+    if kind == "hyper" and "cfg" in plain:
+        recipe = replace(recipe, guidance=5.0)  # its maker's range begins here, where InstantID does not burn yet
+    if kind == "hyper" and recipe.steps == 1:
+        recipe = replace(recipe, scheduler="tcd", options={})
+    return recipe
+
+
 @lru_cache(maxsize=8)
 def pocket(folder: Path) -> Defaults:
     """The embedded model's defaults from its `pocket.json`; built-in ones where that file is missing.
@@ -126,21 +170,13 @@ def of(family: Family, folder: Path | None = None) -> Defaults:
     return SDXL if family == "sdxl" else SD15
 
 
-MERGED: dict[FewStep, tuple[Scheduler, Mapping[str, Any]]] = {
-    "lightning": ("euler", _LIGHTNING),
-    "turbo": ("euler_ancestral", _LIGHTNING),
-    "hyper": ("ddim", _LIGHTNING),
-    "lcm": ("lcm", {}),
-    "dmd": ("lcm", {}),
-}
-"""Bases that were merged with something of few steps: how those sample. All were distilled with guidance."""
 MERGED_STEPS: dict[Quality, int] = {"quality": 8, "fast": 6, "draft": 4}
+"""Steps of bases that were merged with something of few steps."""
 
 
 def merged(defaults: Defaults, few_step: FewStep | None) -> Defaults:
     """The defaults of a base that draws in a few steps by itself; None: unchanged."""
     if few_step is None:
         return defaults
-    scheduler, options = MERGED[few_step]
-    recipes = {quality: Recipe(steps, 1.0, scheduler, options) for quality, steps in MERGED_STEPS.items()}
+    recipes = {quality: replace(FEW_STEP[few_step], steps=steps) for quality, steps in MERGED_STEPS.items()}
     return replace(defaults, recipes=recipes, without_lora={})

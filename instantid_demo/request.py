@@ -16,6 +16,7 @@ MAX_SIDE = 2048
 MAX_IMAGES = 8
 MAX_PHOTOS = 8
 MAX_PEOPLE = 4
+MAX_LORAS = 5
 
 Quality = Literal["quality", "fast", "draft"]
 Scheduler = Literal["auto", "euler", "euler_ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_karras", "lcm", "tcd", "unipc"]
@@ -90,7 +91,7 @@ class Control(Model):
 
 
 class Lora(Model):
-    """A LoRA and its weight; `source` is a hub id or a `.safetensors` file."""
+    """A LoRA and its weight; `source` is a file, a hub id, `owner/name/file`, or a name in the folder of LoRAs."""
 
     source: str
     weight: float = Field(1.0, ge=-2, le=2)
@@ -155,6 +156,19 @@ class GenerationRequest(Model):
         "", **about("Not in the picture", "What to avoid.", "words", max_length=4000, advanced=True)
     )
     style: str = Field("none", **about("Style", "A preset of words for the look.", "words", max_length=80))
+
+    clip_skip: int | None = Field(
+        None,
+        **about(
+            "Clip skip",
+            "Last layer of the text encoder to read, counted from the end as other tools do; SDXL's own is 2.",
+            "words",
+            ge=1,
+            le=12,
+            step=1,
+            advanced=True,
+        ),
+    )
 
     width: Side | None = Field(None, **about("Width", "Pixels.", "size", ge=64, le=MAX_SIDE, step=8))
     height: Side | None = Field(None, **about("Height", "Pixels.", "size", ge=64, le=MAX_SIDE, step=8))
@@ -262,7 +276,7 @@ class GenerationRequest(Model):
         False, **about("Second pass for the face", "Redraws a small face at full size.", "likeness", advanced=True)
     )
     lora: tuple[Lora, ...] = Field(
-        (), max_length=5, **about("LoRAs", "Add-ons of the base model.", "model", advanced=True)
+        (), max_length=MAX_LORAS, **about("LoRAs", "Add-ons of the base model.", "model", advanced=True)
     )
 
     seed: int | None = Field(

@@ -108,7 +108,7 @@ ENTRIES: tuple[Entry, ...] = (
     ),
     _entry(
         *("few-step", "hyper", "Hyper-SDXL, 8 steps", "ByteDance/Hyper-SD", 0.8, _PAGE),
-        *("Eight steps; add it as a LoRA, steps and scheduler follow.", "Hyper-SDXL-8steps-lora.safetensors"),
+        *("Eight steps; add it as a LoRA: steps, guidance and scheduler follow.", "Hyper-SDXL-8steps-lora.safetensors"),
     ),
     _entry(
         *("few-step", "lcm-sd15", "LCM-LoRA for SD1.5", "latent-consistency/lcm-lora-sdv1-5", 0.1, "openrail++"),
