@@ -30,8 +30,13 @@ def open_photo(source: Path | str | bytes | Image.Image) -> Image.Image:
     Raises:
         RequestError: the file is missing, empty, no picture, damaged, too small or too large.
     """
+    return _rgb(opened(source))
+
+
+def opened(source: Path | str | bytes | Image.Image) -> Image.Image:
+    """As `open_photo`, but in the picture's own mode: masks and maps mean something by their transparency and depth."""
     if isinstance(source, Image.Image):
-        return _rgb(source, "The picture")
+        return _upright(source, "The picture")
     if isinstance(source, bytes):
         return _decode(source, "The picture")
     path = Path(source)
@@ -68,7 +73,7 @@ def _decode(content: bytes, name: str) -> Image.Image:
         if isinstance(error, RequestError):
             raise
         raise RequestError(f"{name} is damaged and cannot be opened: choose another copy of it.") from error
-    return _rgb(picture, name)
+    return _upright(picture, name)
 
 
 def _check_size(picture: Image.Image, name: str) -> None:
@@ -78,11 +83,15 @@ def _check_size(picture: Image.Image, name: str) -> None:
         raise RequestError(f"{name} is too small ({picture.width}×{picture.height}): choose a larger picture.")
 
 
-def _rgb(picture: Image.Image, name: str) -> Image.Image:
+def _upright(picture: Image.Image, name: str) -> Image.Image:
     _check_size(picture, name)
     # A damaged EXIF block says nothing about the pixels.
     with contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, TypeError):
         picture = ImageOps.exif_transpose(picture)
+    return picture
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return _sixteen_bit(picture)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
