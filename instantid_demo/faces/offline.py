@@ -129,27 +129,33 @@ def align(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     Returns:
         `(150, 150, 3)` uint8 RGB.
     """
-    points, target = np.asarray(keypoints, np.float64), CHIP_KEYPOINTS.astype(np.float64) * CHIP_SIZE
+    points = np.asarray(keypoints, np.float64)
+    scale = float(np.hypot(*_onto_chip(points)[0, :2]))
+    if scale < 0.5:
+        # Bilinear sampling alone would skip pixels. Once is enough: rounding leaves the new scale at 0.5 or just below.
+        factor = 2 * scale
+        size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+        ratio = np.array([size[0] / picture.shape[1], size[1] / picture.shape[0]])
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        points = (points + 0.5) * ratio - 0.5
+    return cv2.warpAffine(
+        np.ascontiguousarray(picture),
+        _onto_chip(points),
+        (CHIP_SIZE, CHIP_SIZE),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _onto_chip(points: np.ndarray) -> np.ndarray:
+    """`(2, 3)`: the least-squares similarity that brings five points to their places in the chip."""
+    target = CHIP_KEYPOINTS.astype(np.float64) * CHIP_SIZE
     source, wanted = points - points.mean(0), target - target.mean(0)
     norm = max((source**2).sum(), 1e-6)
     a = (source * wanted).sum() / norm
     b = (source[:, 0] * wanted[:, 1] - source[:, 1] * wanted[:, 0]).sum() / norm
     turn = np.array([[a, -b], [b, a]])
-    scale = float(np.hypot(a, b))
-    if scale < 0.5:
-        # Bilinear sampling alone would skip pixels.
-        factor = 2 * scale
-        size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
-        ratio = np.array([size[0] / picture.shape[1], size[1] / picture.shape[0]])
-        return align(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), (points + 0.5) * ratio - 0.5)
-    matrix = np.concatenate([turn, (target.mean(0) - turn @ points.mean(0))[:, None]], 1)
-    return cv2.warpAffine(
-        np.ascontiguousarray(picture),
-        matrix,
-        (CHIP_SIZE, CHIP_SIZE),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    return np.concatenate([turn, (target.mean(0) - turn @ points.mean(0))[:, None]], 1)
 
 
 def embed_chips(chips: np.ndarray) -> np.ndarray:
