@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from instantid_demo.faces import turns
 from instantid_demo.faces.face import Face, crop, estimate_pose
 
 CHIP_SIZE = 150
@@ -25,8 +26,13 @@ _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _LONG_SIDE = 640
 _PADDINGS = (0.25, 0.0, 0.6)
 """Borders tried in turn, as shares of the longer side: faces that fill the frame are missed without one."""
-_TURNS = (90, -90, 45, -45, 180)
+_TILTS = (45, -45)
+"""Degrees: tried at last, for heads between two quarter turns."""
 _SCORE = 0.85
+_SURE = 0.9995
+"""Score from which an upright find is beyond doubt: faces on their head reach 0.999."""
+_Found = tuple[np.ndarray, float, np.ndarray]
+"""Box `(4,)`, score, keypoints `(5, 2)`."""
 
 
 class OfflineAnalyser:
@@ -73,23 +79,43 @@ class OfflineAnalyser:
         centred = raw - self.centre
         return (centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
 
-    def _find(self, pixels: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    def _find(self, pixels: np.ndarray) -> list[_Found]:
         height, width = pixels.shape[:2]
         scale = _LONG_SIDE / max(height, width)
         scale = min(scale, 1.0) if max(height, width) >= 240 else 240 / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         for padding in _PADDINGS:
-            if found := self._pass(small, padding):
+            if found := self._upright(small, padding):
                 break
         else:
-            for angle in _TURNS:
-                if found := self._turned(small, angle):
+            for angle in _TILTS:
+                if found := self._tilted(small, angle):
                     break
         ratio = np.array([width / size[0], height / size[1]], np.float32)
         return [(box * np.tile(ratio, 2), score, points * ratio) for box, score, points in found]
 
-    def _pass(self, pixels: np.ndarray, padding: float) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    def _upright(self, pixels: np.ndarray, padding: float) -> list[_Found]:
+        """Faces in the quarter turn that shows them best, in the picture's own coordinates."""
+        finds: dict[int, list[_Found]] = {}
+
+        def weigh(quarters: int) -> float:
+            found = finds[quarters] = self._pass(np.rot90(pixels, quarters), padding)
+            return _weight(found)
+
+        quarters = turns.best(weigh)
+        height, width = pixels.shape[:2]
+        size = (height, width) if quarters % 2 else (width, height)
+        return (
+            [
+                (turns.turned_box(box, -quarters, size), score, turns.turned(points, -quarters, size))
+                for box, score, points in finds[quarters]
+            ]
+            if quarters
+            else finds[0]
+        )
+
+    def _pass(self, pixels: np.ndarray, padding: float) -> list[_Found]:
         border = round(padding * max(pixels.shape[:2]))
         framed = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_REPLICATE)
         with self._lock:
@@ -103,7 +129,7 @@ class OfflineAnalyser:
                 found.append((box, float(item["confidence"]), points))
         return found
 
-    def _turned(self, pixels: np.ndarray, angle: float) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    def _tilted(self, pixels: np.ndarray, angle: float) -> list[_Found]:
         height, width = pixels.shape[:2]
         side = round(1.2 * max(height, width))
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
@@ -165,6 +191,16 @@ def embed_chips(chips: np.ndarray) -> np.ndarray:
     pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         return _torch_recogniser()(pixels.contiguous(memory_format=torch.channels_last)).numpy()
+
+
+def _weight(found: list[_Found]) -> float:
+    """How much these finds speak for the turn they were made in: by the digits of certainty, as all scores are high."""
+    if not found:
+        return 0.0
+    _, score, points = max(found, key=lambda item: float(item[0][2] - item[0][0]))
+    if score >= _SURE and turns.is_upright(points):
+        return np.inf
+    return float(-sum(np.log10(1 - score + 1e-7) for _, score, _ in found))
 
 
 def _plausible(points: np.ndarray) -> bool:
