@@ -31,8 +31,6 @@ _TILTS = (45, -45)
 _SCORE = 0.85
 _SURE = 0.9995
 """Score from which an upright find is beyond doubt: faces on their head reach 0.999."""
-_Found = tuple[np.ndarray, float, np.ndarray]
-"""Box `(4,)`, score, keypoints `(5, 2)`."""
 
 
 class OfflineAnalyser:
@@ -79,7 +77,7 @@ class OfflineAnalyser:
         centred = raw - self.centre
         return (centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
 
-    def _find(self, pixels: np.ndarray) -> list[_Found]:
+    def _find(self, pixels: np.ndarray) -> list[turns.Found]:
         height, width = pixels.shape[:2]
         scale = _LONG_SIDE / max(height, width)
         scale = min(scale, 1.0) if max(height, width) >= 240 else 240 / max(height, width)
@@ -95,27 +93,17 @@ class OfflineAnalyser:
         ratio = np.array([width / size[0], height / size[1]], np.float32)
         return [(box * np.tile(ratio, 2), score, points * ratio) for box, score, points in found]
 
-    def _upright(self, pixels: np.ndarray, padding: float) -> list[_Found]:
+    def _upright(self, pixels: np.ndarray, padding: float) -> list[turns.Found]:
         """Faces in the quarter turn that shows them best, in the picture's own coordinates."""
-        finds: dict[int, list[_Found]] = {}
-
-        def weigh(quarters: int) -> float:
-            found = finds[quarters] = self._pass(np.rot90(pixels, quarters), padding)
-            return _weight(found)
-
-        quarters = turns.best(weigh)
+        found, quarters = turns.look(pixels, lambda turned: self._pass(turned, padding), _SURE)
         height, width = pixels.shape[:2]
         size = (height, width) if quarters % 2 else (width, height)
-        return (
-            [
-                (turns.turned_box(box, -quarters, size), score, turns.turned(points, -quarters, size))
-                for box, score, points in finds[quarters]
-            ]
-            if quarters
-            else finds[0]
-        )
+        return [
+            (turns.turned_box(box, -quarters, size), score, turns.turned(points, -quarters, size))
+            for box, score, points in found
+        ]
 
-    def _pass(self, pixels: np.ndarray, padding: float) -> list[_Found]:
+    def _pass(self, pixels: np.ndarray, padding: float) -> list[turns.Found]:
         border = round(padding * max(pixels.shape[:2]))
         framed = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_REPLICATE)
         with self._lock:
@@ -129,7 +117,7 @@ class OfflineAnalyser:
                 found.append((box, float(item["confidence"]), points))
         return found
 
-    def _tilted(self, pixels: np.ndarray, angle: float) -> list[_Found]:
+    def _tilted(self, pixels: np.ndarray, angle: float) -> list[turns.Found]:
         height, width = pixels.shape[:2]
         side = round(1.2 * max(height, width))
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
@@ -191,16 +179,6 @@ def embed_chips(chips: np.ndarray) -> np.ndarray:
     pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         return _torch_recogniser()(pixels.contiguous(memory_format=torch.channels_last)).numpy()
-
-
-def _weight(found: list[_Found]) -> float:
-    """How much these finds speak for the turn they were made in: by the digits of certainty, as all scores are high."""
-    if not found:
-        return 0.0
-    _, score, points = max(found, key=lambda item: float(item[0][2] - item[0][0]))
-    if score >= _SURE and turns.is_upright(points):
-        return np.inf
-    return float(-sum(np.log10(1 - score + 1e-7) for _, score, _ in found))
 
 
 def _plausible(points: np.ndarray) -> bool:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from instantid_demo.faces.face import Face, estimate_pose
 
+Found = tuple[np.ndarray, float, np.ndarray]
+"""Of one face: box `(4,)`, score, keypoints `(5, 2)`."""
 QUARTERS = (0, 1, 2, 3)
 """Quarter turns anticlockwise, as `numpy.rot90` counts them."""
 _MOST_ROLL = 40.0
@@ -26,27 +28,44 @@ _TRANSPOSED = {
 
 
 def is_upright(keypoints: np.ndarray) -> bool:
-    """Whether five keypoints `(5, 2)` are an upright face's: little roll, the mouth below the eyes, the nose between."""
+    """Whether keypoints `(5, 2)` are an upright face's: little roll, the mouth below the eyes, the nose between."""
     points = np.asarray(keypoints, np.float64)
     roll = np.degrees(np.arctan2(*(points[1] - points[0])[::-1]))
     eyes, mouth = points[:2, 1].mean(), points[3:, 1].mean()
     return bool(abs(roll) < _MOST_ROLL and eyes < points[2, 1] < mouth)
 
 
-def best(weigh: Callable[[int], float]) -> int:
-    """The quarter turn with the best finds.
+def weight(found: Sequence[Found], sure: float) -> float:
+    """How much finds speak for the turn that they were made in; infinity where they are beyond doubt, 0 for none.
+
+    `sure`: score from which an upright face is beyond doubt. Scores are compared by the digits of their certainty.
+    """
+    if not found:
+        return 0.0
+    _, score, points = max(found, key=lambda item: float(item[0][2] - item[0][0]))
+    if score >= sure and is_upright(points):
+        return np.inf
+    return float(-sum(np.log10(1 - score + 1e-7) for _, score, _ in found))
+
+
+def look(pixels: np.ndarray, detect: Callable[[np.ndarray], list[Found]], sure: float) -> tuple[list[Found], int]:
+    """The finds in the quarter turn that shows the faces best, and that turn; the others are spared where one is sure.
 
     Args:
-        weigh: looks at the photo turned so many quarters; infinity where the finds are beyond doubt, 0 for none.
+        pixels: `(h, w, 3)`.
+        detect: finds faces in the turned pixels, and says where in those.
+        sure: see `weight`.
     """
-    found = 0, 0.0
+    best: list[Found] = []
+    turn, most = 0, 0.0
     for quarters in QUARTERS:
-        weight = weigh(quarters)
-        if weight > found[1]:
-            found = quarters, weight
-        if np.isinf(weight):
+        found = detect(np.rot90(pixels, quarters))
+        speaks = weight(found, sure)
+        if speaks > most:
+            best, turn, most = found, quarters, speaks
+        if np.isinf(most):
             break
-    return found[0]
+    return best, turn
 
 
 def turned(points: np.ndarray, quarters: int, size: tuple[int, int]) -> np.ndarray:
