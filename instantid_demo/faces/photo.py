@@ -153,7 +153,7 @@ def extra_suffixes() -> list[str]:
 
 def is_shown_by_browsers(path: Path) -> bool:
     """Whether a browser can show a picture file as it is; also where it is no picture at all."""
-    with contextlib.suppress(RequestError), warnings.catch_warnings():
+    with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _header(content(path), path.name).format in _SHOWN_BY_BROWSERS
     return True

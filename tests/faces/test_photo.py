@@ -326,4 +326,7 @@ def test_which_pictures_a_browser_shows(tmp_path: Path) -> None:
     assert not photo.is_shown_by_browsers(tmp_path / "a.jpg")
     assert not photo.is_shown_by_browsers(tmp_path / "b.tif")
     assert photo.is_shown_by_browsers(WOMAN)
+    (tmp_path / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 500)
+    for broken in (tmp_path / "c.png", tmp_path / "none.png"):
+        assert photo.is_shown_by_browsers(broken)
     assert {".heic", ".heif", ".jxl"} == set(photo.extra_suffixes())
