@@ -25,8 +25,6 @@ CHIP_KEYPOINTS = np.array(
 _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _LONG_SIDE, _USUAL_SIDE = 640, 400
 """Pixels of the copies in which faces of a larger photo are looked for."""
-_USUAL_SHARE = 2 / 3
-"""Of the second look in a close face's points."""
 _CLOSE = 0.15
 """Width of a face as a share of the photo's longer side from which it is looked at twice."""
 _PADDINGS = (0.25, 0.0, 0.6)
@@ -89,7 +87,7 @@ class OfflineAnalyser:
         if side <= _LONG_SIDE or all(box[2] - box[0] < _CLOSE * side for box, _, _ in found):
             return found
         # The points of a close face depend a little on the size at which it is looked at, and its embedding on them.
-        # Looked at once more at the usual size of portraits, a large photo is the same person as its small copy.
+        # Taken at the usual size of portraits, they make a large photo the same person as its small copy.
         again = self._at(pixels, _USUAL_SIDE)
         return [(box, score, _settled(box, points, again)) for box, score, points in found]
 
@@ -199,10 +197,10 @@ def embed_chips(chips: np.ndarray) -> np.ndarray:
 
 
 def _settled(box: np.ndarray, points: np.ndarray, others: list[turns.Found]) -> np.ndarray:
-    """A face's points, brought nearer to those of the same face among other finds, if it is there."""
+    """The points of the same face among other finds, if it is there; else its own."""
     near = min((found for _, _, found in others), key=lambda found: float(np.abs(found - points).max()), default=points)
     is_same = np.abs(near - points).max() < _SAME_FACE * (box[2] - box[0])
-    return (points + _USUAL_SHARE * (near - points)).astype(np.float32) if is_same else points
+    return near if is_same else points
 
 
 def _plausible(points: np.ndarray) -> bool:
