@@ -121,18 +121,10 @@ def _faces(given: argparse.Namespace) -> int:
     from instantid_demo.engine import shared
 
     with quiet.stdout() as out:
-        found = shared(Settings()).analyse(given.photo, given.model)
-        faces = [
-            {
-                "box": [round(float(value), 1) for value in face.box],
-                "score": round(face.score, 4),
-                "keypoints": [[round(float(x), 1), round(float(y), 1)] for x, y in face.keypoints],
-                "pose": {name: round(value, 1) for name, value in face.pose.model_dump().items()},
-            }
-            for face in found
-        ]
+        report = shared(Settings()).report(given.photo, given.model)
+        faces = report["faces"]
         if given.json:
-            print(json.dumps({"faces": faces}), file=out)
+            print(json.dumps(report), file=out)
         elif not faces:
             print("No face was found.", file=out)
         for number, face in enumerate(faces if not given.json else []):

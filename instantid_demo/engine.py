@@ -121,6 +121,23 @@ class Engine:
 
         return list(self._people_of(sources.resolve(model, self.settings)).faces(photo))
 
+    def report(self, photo: Any, model: str = "auto") -> dict[str, Any]:
+        """The faces of a photo as the command line and the API tell of them: JSON-ready, in the file's own pixels."""
+        from instantid_demo import sources
+
+        people = self._people_of(sources.resolve(model, self.settings))
+        seen = people.seen(photo)
+        faces = [
+            {
+                "box": [round(float(value), 1) for value in face.box * seen.scale],
+                "score": round(face.score, 4),
+                "keypoints": [[round(float(x), 1), round(float(y), 1)] for x, y in face.keypoints * seen.scale],
+                "pose": {name: round(value, 1) for name, value in face.pose.model_dump().items()},
+            }
+            for face in seen.faces
+        ]
+        return {"faces": faces}
+
     def identity(self, photo: "Path", model: str = "auto") -> "Identity":
         """Who the largest face of a photo is, or an identity card or embedding, to the model's own recogniser.
 

@@ -11,11 +11,11 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 from PIL import Image
 
-from instantid_demo.faces import foreign
+from instantid_demo.faces import foreign, remarks, turns
 from instantid_demo.faces.analysis import FaceAnalyser
 from instantid_demo.faces.face import Face
 from instantid_demo.faces.identity import Identity, card_metadata
-from instantid_demo.faces.photo import open_photo
+from instantid_demo.faces.photo import content, read, rgb
 from instantid_demo.request import RequestError
 from instantid_demo.settings import Settings
 from instantid_demo.sources import Source
@@ -42,12 +42,26 @@ class Recent(Generic[Value]):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a photo shows."""
+
+    faces: tuple[Face, ...]
+    """From left to right, in the pixels of the opened photo as it was given."""
+    size: tuple[int, int]
+    """Of the opened photo: width, height."""
+    scale: float
+    """The file's pixels per pixel of it."""
+    cut: bool
+    """The file lacks its end."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """A person as the user gave them."""
 
     identity: Identity
     face: Face | None
-    """The chosen face of the first photo; None where only an identity card was given."""
+    """The chosen face of the first photo, turned upright; None where only an identity card was given."""
     notes: tuple[str, ...] = ()
 
 
@@ -57,15 +71,31 @@ class People:
     def __init__(self, analyser: FaceAnalyser, most: int = 64) -> None:
         """`most`: photos to remember. Only boxes, keypoints, embeddings and crops are kept, in memory."""
         self.analyser = analyser
-        self._faces: Recent[tuple[Face, ...]] = Recent(most)
+        self._seen: Recent[Seen] = Recent(most)
         self._subjects: Recent[Subject] = Recent(most)
         # The page looks for faces while a request runs.
         self._lock = threading.RLock()
 
     def faces(self, photo: Any) -> tuple[Face, ...]:
         """All faces of a photo (path, bytes or PIL), from left to right."""
+        return self.seen(photo).faces
+
+    def seen(self, photo: Any) -> Seen:
+        """What a photo (path, bytes or PIL) shows.
+
+        Raises:
+            RequestError: it cannot be read.
+        """
+        name = "The picture"
+        if isinstance(photo, (str, Path)):
+            name, photo = Path(photo).name, content(Path(photo))
         with self._lock:
-            return self._faces.get(_key(photo), lambda: tuple(self.analyser.detect(open_photo(photo))))
+            return self._seen.get(_key(photo), lambda: self._look(photo, name))
+
+    def remarks(self, photo: Any, face: Face) -> list[str]:
+        """Sentences about a photo and the face that was chosen in it."""
+        found: list[remarks.Remark] = ["cut"] if self.seen(photo).cut else []
+        return [remarks.SENTENCES[remark] for remark in [*found, *remarks.of(face)]]
 
     def subject(self, photos: Sequence[Path], index: int | None, combine: Literal["average", "concatenate"]) -> Subject:
         """The person of these photos, or of one identity card.
@@ -127,11 +157,22 @@ class People:
         first = self.largest(photos[0], index)
         faces = [first, *(self._alike(photo, first) for photo in photos[1:])]
         identity = Identity.from_faces(faces, model=self.analyser.name, combine=combine)
-        notes = tuple(
+        notes = [
+            f"Photo {number}: {remark[0].lower()}{remark[1:]}" if len(photos) > 1 else remark
+            for number, (photo, face) in enumerate(zip(photos, faces, strict=True), start=1)
+            for remark in self.remarks(photo, face)
+        ]
+        notes += [
             f"Photo {number + 1} looks like someone else: the likeness may be better without it."
             for number in identity.outliers
-        )
-        return Subject(identity, first, notes)
+        ]
+        upright = turns.turned_face(first, turns.quarters_of([first]), self.seen(photos[0]).size)
+        return Subject(identity, upright, tuple(notes))
+
+    def _look(self, photo: Any, name: str) -> Seen:
+        opened = read(photo, name)
+        picture = rgb(opened.picture)
+        return Seen(tuple(self.analyser.detect(picture)), picture.size, opened.scale, opened.cut)
 
     def _alike(self, photo: Path, first: Face) -> Face:
         """In a further photo the face most like the first one's."""
@@ -191,10 +232,7 @@ def cosine(one: Any, other: Any) -> float:
 def _key(photo: Any) -> Hashable:
     """A photo's content as a short key."""
     if isinstance(photo, (str, Path)):
-        try:
-            photo = Path(photo).read_bytes()
-        except OSError as error:
-            raise RequestError(f"{photo} cannot be read: check the name of the file.") from error
+        photo = content(Path(photo))
     if isinstance(photo, bytes):
         return hashlib.sha256(photo).hexdigest()
     return hashlib.sha256(repr((photo.size, photo.mode)).encode() + photo.tobytes()).hexdigest()

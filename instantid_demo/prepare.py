@@ -11,7 +11,7 @@ from PIL import Image
 
 from instantid_demo import framing, styles, vocabulary, wording
 from instantid_demo.faces import keypoints as keypoint_map
-from instantid_demo.faces import views
+from instantid_demo.faces import turns, views
 from instantid_demo.faces.identity import Identity
 from instantid_demo.faces.photo import open_photo
 from instantid_demo.framing import Box, Keypoints
@@ -193,7 +193,7 @@ def prepare(
     """
     notes = _left_out(text)
     init = None if request.init is None else open_photo(request.init)
-    pose = None if request.pose is None else open_photo(request.pose)
+    pose = _pose(request, people, notes)
     size = _size(request, family, defaults, init, pose, settings)
     scene = None if init is None else framing.cover(init, *size)
     if request.person:
@@ -225,6 +225,17 @@ def _left_out(text: Words) -> list[str]:
     if not text.unknown:
         return []
     return [f"Left out, because this preview model never learned them: {', '.join(text.unknown)}."]
+
+
+def _pose(request: GenerationRequest, people: People, notes: list[str]) -> Image.Image | None:
+    """The pose photo, turned so that its largest face stands upright."""
+    if request.pose is None:
+        return None
+    picture = open_photo(request.pose)
+    quarters = 0 if request.view is not None else turns.quarters_of(people.faces(request.pose))
+    if quarters:
+        notes.append("The pose photo was turned upright.")
+    return turns.turned_picture(picture, quarters)
 
 
 def _size(
@@ -297,6 +308,7 @@ def _standing(
         return _in_view(subject.identity, request.view, request.place, size, family)
     if pose is not None and request.pose is not None:
         face = people.largest(request.pose)
+        face = turns.turned_face(face, turns.quarters_of([face]), people.seen(request.pose).size)
         if request.place is None and family != "pocket":
             # As the original: the face stands where it stands in the pose photo.
             _, move = framing.cover(pose, *size)
@@ -329,8 +341,9 @@ def _several(
     x0, y0, x1, y1 = framing.face_box(usual)
     share = max(x1 - x0, y1 - y0) / min(size)
 
-    def posed(person: Person) -> Posed:
+    def posed(number: int, person: Person) -> Posed:
         subject = people.subject([person.face], None, request.combine)
+        notes.extend(f"Person {number}: {note[0].lower()}{note[1:]}" for note in subject.notes)
         place = framing.in_region(person.region, *size, share)
         if person.view is not None or subject.face is None:
             found = _in_view(subject.identity, person.view or View(), place, size, family)
@@ -339,7 +352,7 @@ def _several(
             found = _moved(subject.identity, subject.face, move, place, size)
         return replace(found, mask=framing.region_mask(person.region, *size), age=_age(subject))
 
-    everybody = tuple(posed(person) for person in request.person)
+    everybody = tuple(posed(number, person) for number, person in enumerate(request.person, start=1))
     if len(everybody) > 1 and family == "pocket":
         notes.append("Pocket was trained on single faces: several people are an experiment with it.")
     return everybody

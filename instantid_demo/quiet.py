@@ -35,3 +35,21 @@ def stdout() -> Iterator[TextIO]:
         sys.stdout = previous
         os.dup2(real, 1)
         os.close(real)
+
+
+@contextmanager
+def stderr() -> Iterator[None]:
+    """Whatever native code of this process prints on standard error in the meantime goes nowhere."""
+    try:
+        real = os.dup(2)
+    except OSError:  # a program without a terminal may have none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(real, 2)
+        os.close(real)
+        os.close(nowhere)

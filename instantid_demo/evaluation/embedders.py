@@ -36,10 +36,13 @@ class ArcFaceFile:
         Raises:
             RequestError: it is not such a recogniser.
         """
+        import onnxruntime
         from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
+        from instantid_demo.faces.antelope import providers
+
         try:
-            self._net = ArcFaceONNX(str(file))
+            self._net = ArcFaceONNX(str(file), onnxruntime.InferenceSession(str(file), providers=providers()))
         except Exception as error:  # onnx and onnxruntime raise their own kinds, without a common base
             raise RequestError(
                 f"{file.name} is not a face recogniser in ONNX: give --embedder an ArcFace .onnx file."

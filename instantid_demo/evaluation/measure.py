@@ -198,7 +198,7 @@ def in_framing(picture: Image.Image, move: framing.Move, size: tuple[int, int]) 
 
 
 def _person(engine: "Engine", file: Path, plan: Plan, family: Any) -> Person | None:
-    from instantid_demo.faces import views
+    from instantid_demo.faces import turns, views
     from instantid_demo.faces.photo import open_photo
     from instantid_demo.people import area
 
@@ -209,12 +209,13 @@ def _person(engine: "Engine", file: Path, plan: Plan, family: Any) -> Person | N
         if engine.analyse(file, plan.model):
             raise
         return None
-    reference = max(engine.analyse(file, plan.model), key=area)
+    given, picture = max(engine.analyse(file, plan.model), key=area), open_photo(file)
+    quarters = turns.quarters_of([given])
+    reference, picture = turns.turned_face(given, quarters, picture.size), turns.turned_picture(picture, quarters)
     made = result.pictures[0]
     # The pose of the photo itself, brought to the model's usual framing: what the engine draws as keypoint map.
     move = framing.onto(reference.keypoints, views.keypoints_for(View(), None, made.width, made.height, framing=family))
     wanted = move.points(reference.keypoints)
-    picture = open_photo(file)
     return Person(
         file.name,
         picture,

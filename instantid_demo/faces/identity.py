@@ -17,6 +17,8 @@ SAME_PERSON: dict[str, float] = {"dlib": 0.4, "antelopev2": 0.3}
 """Cosine below which a photo looks like someone else (dlib: centred; see docs on its measured distributions)."""
 NOTICE = "Biometric data of a person. Keep it private; use it only with that person's consent."
 CARD_FORMAT = "instantid-identity"
+_DIGITS = 4
+"""Of the number of photos that a card may claim."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,8 @@ class Identity:
         if embedding.shape[-1] != size:
             raise RequestError(f"{file.name} is not an identity card: choose one that was saved here, or a photo.")
         photos = about.get("photos", "1")
-        return cls(embedding, about["model"], int(photos) if photos.isdigit() else 1)
+        is_number = photos.isascii() and photos.isdecimal() and len(photos) <= _DIGITS
+        return cls(embedding, about["model"], int(photos) if is_number else 1)
 
 
 def card_metadata(file: Path) -> dict[str, str]:

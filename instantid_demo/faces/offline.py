@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from instantid_demo.faces import turns
 from instantid_demo.faces.face import Face, crop, estimate_pose
 
 CHIP_SIZE = 150
@@ -22,11 +23,19 @@ CHIP_KEYPOINTS = np.array(
 """Where a face's keypoints lie in dlib's chip, as fractions of its side: the mean over Pocket's training photos."""
 
 _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-_LONG_SIDE = 640
+_LONG_SIDE, _USUAL_SIDE = 640, 400
+"""Pixels of the copies in which faces of a larger photo are looked for."""
+_CLOSE = 0.15
+"""Width of a face as a share of the photo's longer side from which it is looked at twice."""
 _PADDINGS = (0.25, 0.0, 0.6)
 """Borders tried in turn, as shares of the longer side: faces that fill the frame are missed without one."""
-_TURNS = (90, -90, 45, -45, 180)
+_TILTS = (45, -45)
+"""Degrees: tried at last, for heads between two quarter turns."""
 _SCORE = 0.85
+_SAME_FACE = 0.2
+"""Distance of two finds' points in face widths up to which they are the same face's."""
+_SURE = 0.9995
+"""Score from which an upright find is beyond doubt: faces on their head reach 0.999."""
 
 
 class OfflineAnalyser:
@@ -73,23 +82,43 @@ class OfflineAnalyser:
         centred = raw - self.centre
         return (centred / np.maximum(np.linalg.norm(centred, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
 
-    def _find(self, pixels: np.ndarray) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    def _find(self, pixels: np.ndarray) -> list[turns.Found]:
+        found, side = self._at(pixels, _LONG_SIDE), max(pixels.shape[:2])
+        if side <= _LONG_SIDE or all(box[2] - box[0] < _CLOSE * side for box, _, _ in found):
+            return found
+        # The points of a close face depend a little on the size at which it is looked at, and its embedding on them.
+        # Taken at the usual size of portraits, they make a large photo the same person as its small copy.
+        again = self._at(pixels, _USUAL_SIDE)
+        return [(box, score, _settled(box, points, again)) for box, score, points in found]
+
+    def _at(self, pixels: np.ndarray, side: int) -> list[turns.Found]:
+        """Faces of a photo, looked for in a copy whose longer side is at most `side`; in the photo's pixels."""
         height, width = pixels.shape[:2]
-        scale = _LONG_SIDE / max(height, width)
+        scale = side / max(height, width)
         scale = min(scale, 1.0) if max(height, width) >= 240 else 240 / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         for padding in _PADDINGS:
-            if found := self._pass(small, padding):
+            if found := self._upright(small, padding):
                 break
         else:
-            for angle in _TURNS:
-                if found := self._turned(small, angle):
+            for angle in _TILTS:
+                if found := self._tilted(small, angle):
                     break
         ratio = np.array([width / size[0], height / size[1]], np.float32)
         return [(box * np.tile(ratio, 2), score, points * ratio) for box, score, points in found]
 
-    def _pass(self, pixels: np.ndarray, padding: float) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    def _upright(self, pixels: np.ndarray, padding: float) -> list[turns.Found]:
+        """Faces in the quarter turn that shows them best, in the picture's own coordinates."""
+        found, quarters = turns.look(pixels, lambda turned: self._pass(turned, padding), _SURE)
+        height, width = pixels.shape[:2]
+        size = (height, width) if quarters % 2 else (width, height)
+        return [
+            (turns.turned_box(box, -quarters, size), score, turns.turned(points, -quarters, size))
+            for box, score, points in found
+        ]
+
+    def _pass(self, pixels: np.ndarray, padding: float) -> list[turns.Found]:
         border = round(padding * max(pixels.shape[:2]))
         framed = cv2.copyMakeBorder(pixels, border, border, border, border, cv2.BORDER_REPLICATE)
         with self._lock:
@@ -103,7 +132,7 @@ class OfflineAnalyser:
                 found.append((box, float(item["confidence"]), points))
         return found
 
-    def _turned(self, pixels: np.ndarray, angle: float) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    def _tilted(self, pixels: np.ndarray, angle: float) -> list[turns.Found]:
         height, width = pixels.shape[:2]
         side = round(1.2 * max(height, width))
         turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
@@ -129,27 +158,33 @@ def align(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     Returns:
         `(150, 150, 3)` uint8 RGB.
     """
-    points, target = np.asarray(keypoints, np.float64), CHIP_KEYPOINTS.astype(np.float64) * CHIP_SIZE
+    points = np.asarray(keypoints, np.float64)
+    scale = float(np.hypot(*_onto_chip(points)[0, :2]))
+    if scale < 0.5:
+        # Bilinear sampling alone would skip pixels. Once is enough: rounding leaves the new scale at 0.5 or just below.
+        factor = 2 * scale
+        size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+        ratio = np.array([size[0] / picture.shape[1], size[1] / picture.shape[0]])
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        points = (points + 0.5) * ratio - 0.5
+    return cv2.warpAffine(
+        np.ascontiguousarray(picture),
+        _onto_chip(points),
+        (CHIP_SIZE, CHIP_SIZE),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _onto_chip(points: np.ndarray) -> np.ndarray:
+    """`(2, 3)`: the least-squares similarity that brings five points to their places in the chip."""
+    target = CHIP_KEYPOINTS.astype(np.float64) * CHIP_SIZE
     source, wanted = points - points.mean(0), target - target.mean(0)
     norm = max((source**2).sum(), 1e-6)
     a = (source * wanted).sum() / norm
     b = (source[:, 0] * wanted[:, 1] - source[:, 1] * wanted[:, 0]).sum() / norm
     turn = np.array([[a, -b], [b, a]])
-    scale = float(np.hypot(a, b))
-    if scale < 0.5:
-        # Bilinear sampling alone would skip pixels.
-        factor = 2 * scale
-        size = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
-        ratio = np.array([size[0] / picture.shape[1], size[1] / picture.shape[0]])
-        return align(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), (points + 0.5) * ratio - 0.5)
-    matrix = np.concatenate([turn, (target.mean(0) - turn @ points.mean(0))[:, None]], 1)
-    return cv2.warpAffine(
-        np.ascontiguousarray(picture),
-        matrix,
-        (CHIP_SIZE, CHIP_SIZE),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    return np.concatenate([turn, (target.mean(0) - turn @ points.mean(0))[:, None]], 1)
 
 
 def embed_chips(chips: np.ndarray) -> np.ndarray:
@@ -159,6 +194,13 @@ def embed_chips(chips: np.ndarray) -> np.ndarray:
     pixels = torch.from_numpy(np.ascontiguousarray(chips)).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         return _torch_recogniser()(pixels.contiguous(memory_format=torch.channels_last)).numpy()
+
+
+def _settled(box: np.ndarray, points: np.ndarray, others: list[turns.Found]) -> np.ndarray:
+    """The points of the same face among other finds, if it is there; else its own."""
+    near = min((found for _, _, found in others), key=lambda found: float(np.abs(found - points).max()), default=points)
+    is_same = np.abs(near - points).max() < _SAME_FACE * (box[2] - box[0])
+    return near if is_same else points
 
 
 def _plausible(points: np.ndarray) -> bool:

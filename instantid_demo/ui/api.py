@@ -168,18 +168,7 @@ class Api:
         Args:
             picture: A photo.
         """
-        found = spoken(self.desk.engine.analyse)(Path(picture))
-        return {
-            "faces": [
-                {
-                    "box": [round(float(value), 1) for value in face.box],
-                    "score": round(face.score, 4),
-                    "keypoints": [[round(float(x), 1), round(float(y), 1)] for x, y in face.keypoints],
-                    "pose": {name: round(value, 1) for name, value in face.pose.model_dump().items()},
-                }
-                for face in found
-            ]
-        }
+        return spoken(self.desk.engine.report)(Path(picture))
 
     def verify(self, picture: str) -> dict[str, Any]:
         """Tells where a picture comes from: its signed content credentials, its watermark and its settings.

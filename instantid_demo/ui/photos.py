@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from instantid_demo.faces.foreign import SUFFIXES, is_identity
+from instantid_demo.faces.photo import extra_suffixes
 from instantid_demo.request import RequestError
 from instantid_demo.ui import fields, people, stage
 from instantid_demo.ui.choice import picture_choice
@@ -23,7 +24,28 @@ def photo_input(*, webcam: bool = True, **rest: Any) -> gr.Image:
     made = gr.Image(**({"type": "filepath", "image_mode": None, "sources": sources, "buttons": []} | rest))
     usual = made.preprocess
     made.preprocess = lambda given: given.path if given and given.path else usual(given)  # type: ignore[method-assign]
+    made.upload(as_shown, [made], [made], **QUIET)
     return made
+
+
+def as_shown(file: str | None) -> Any:
+    """A JPEG beside an uploaded photo that browsers cannot show, such as HEIC, to take its place.
+
+    A picture with transparency or of more than 8 bits stays the file it is: a JPEG would mean something else.
+    """
+    from instantid_demo.faces.photo import is_shown_by_browsers, opened, rgb
+
+    if not file or is_shown_by_browsers(Path(file)):
+        return gr.skip()
+    try:
+        picture = opened(Path(file))
+    except RequestError:
+        return gr.skip()  # whoever uses it says what is wrong with it
+    if picture.has_transparency_data or picture.mode not in ("RGB", "L", "CMYK", "YCbCr"):
+        return gr.skip()
+    copy = Path(file).with_suffix(".jpg")
+    rgb(picture).save(copy, quality=95, subsampling=0)
+    return str(copy)
 
 
 class Photos:
@@ -50,7 +72,7 @@ class Photos:
                 self.more = gr.File(
                     label=word("more.label"),
                     file_count="multiple",
-                    file_types=["image", *SUFFIXES],
+                    file_types=["image", *extra_suffixes(), *SUFFIXES],
                     height=120,
                     elem_id="more-files",
                 )
@@ -94,9 +116,12 @@ class Photos:
         found = self.desk.engine.analyse(Path(photo), model)
         if not found:
             return hidden, gr.update(visible=False), span("faces.none", "p", "hint")
-        if len(found) == 1:
-            return hidden, gr.update(visible=False), ""
+        from instantid_demo.faces import remarks
+
         largest = people.largest(found)
+        note = "".join(span(f"photo.{remark}", "p", "hint") for remark in remarks.of(found[largest]))
+        if len(found) == 1:
+            return hidden, gr.update(visible=False), note
         options = [
             {
                 "id": str(index),
@@ -107,7 +132,7 @@ class Photos:
             }
             for index, face in enumerate(found)
         ]
-        return gr.update(options=options, value=str(largest)), gr.update(visible=True), ""
+        return gr.update(options=options, value=str(largest)), gr.update(visible=True), note
 
     def _check_photos(self, photo: str | None, more: list[str] | None, given: bool, model: str) -> str:
         """Says which of several photos looks like someone else."""

@@ -71,6 +71,18 @@ def test_of_two_faces_one_is_chosen(opened: Any, portraits: list[Path], tmp_path
     generate(page)
 
 
+def test_an_iphones_photo_is_shown_and_used(opened: Any) -> None:
+    page = with_face(opened(), Path(__file__).parents[1] / "faces" / "data" / "woman.heic")
+    page.wait_for_function("document.querySelector('#photo img')?.naturalWidth > 0")
+    assert generate(page).count() >= 1
+
+
+def test_what_is_wrong_with_a_photo_is_said_at_once(opened: Any, face: Path, tmp_path: Path) -> None:
+    Image.open(face).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png")
+    page = with_face(opened(), tmp_path / "lying.png")
+    page.locator("#faces-note").get_by_text("The photo was turned upright.").wait_for()
+
+
 def test_a_photo_without_a_face_is_named(opened: Any, tmp_path: Path) -> None:
     Image.linear_gradient("L").resize((300, 300)).save(tmp_path / "grey.png")
     page = with_face(opened(), tmp_path / "grey.png")
