@@ -66,9 +66,13 @@ class Recogniser(nn.Module):
         return Verdict(1 - cosine, confusion, look / len(_DEPTHS), cosine.detach())
 
 
-def align_tensor(pictures: Tensor, keypoints: Tensor) -> Tensor:
-    """Face chips `(n, 3, 150, 150)`: `faces.offline.align`, differentiable in the picture."""
-    target = torch.as_tensor(np.asarray(CHIP_KEYPOINTS), dtype=torch.float32) * CHIP_SIZE
+def align_tensor(
+    pictures: Tensor, keypoints: Tensor, target: Tensor = torch.from_numpy(CHIP_KEYPOINTS * CHIP_SIZE), side: int = CHIP_SIZE
+) -> Tensor:
+    """Face chips `(n, 3, side, side)` with the keypoints near `target` `(5, 2)`, differentiable in the picture.
+
+    By default what `faces.offline.align` makes.
+    """
     source_mean, target_mean = keypoints.mean(1, keepdim=True), target.mean(0)
     source, wanted = keypoints - source_mean, target - target_mean
     # Chip -> picture: p = A (c - target_mean) + source_mean with A = [[a, -b], [b, a]].
@@ -76,11 +80,11 @@ def align_tensor(pictures: Tensor, keypoints: Tensor) -> Tensor:
     a = (wanted * source).sum((1, 2)) / norm
     b = (wanted[:, 0] * source[..., 1] - wanted[:, 1] * source[..., 0]).sum(1) / norm
     matrix = torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], 1)
-    grid = torch.stack(torch.meshgrid(torch.arange(CHIP_SIZE), torch.arange(CHIP_SIZE), indexing="xy"), -1).float()
+    grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1).float()
     points = (grid - target_mean).view(1, -1, 2) @ matrix.transpose(1, 2) + source_mean
     size = torch.tensor([pictures.shape[3], pictures.shape[2]], dtype=torch.float32)
     normalised = (2 * points + 1) / size - 1
-    grid = normalised.view(len(pictures), CHIP_SIZE, CHIP_SIZE, 2)
+    grid = normalised.view(len(pictures), side, side, 2)
     return F.grid_sample(pictures.float(), grid, align_corners=False, padding_mode="border")
 
 

@@ -23,7 +23,7 @@ TOKENS = 16
 EMBEDDING = 128
 TEXT_WIDTH = 128
 CROSS_WIDTH = 2 * TEXT_WIDTH
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 16
 SCHEDULER: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -251,6 +251,25 @@ def _public_name(key: str) -> str:
     ):
         key = key.replace(ours, public)
     return key
+
+
+def with_latents(networks: Networks, channels: int) -> Networks:
+    """The networks for latents of `channels` channels, at first deaf to those that are new and silent about them."""
+    unet, net = networks.unet, networks.identity_net
+    for owner in (unet, net):
+        old = owner.conv_in
+        owner.conv_in = nn.Conv2d(channels, old.out_channels, old.kernel_size, padding=old.padding)
+        with torch.no_grad():
+            owner.conv_in.weight.zero_()[:, : old.in_channels] = old.weight
+            owner.conv_in.bias.copy_(old.bias)
+        owner.register_to_config(in_channels=channels)
+    out = unet.conv_out
+    unet.conv_out = nn.Conv2d(out.in_channels, channels, out.kernel_size, padding=out.padding)
+    with torch.no_grad():
+        unet.conv_out.weight.zero_()[: out.out_channels] = out.weight
+        unet.conv_out.bias.zero_()[: out.out_channels] = out.bias
+    unet.register_to_config(out_channels=channels)
+    return networks
 
 
 def load_control_net(folder: Path | None) -> ControlNetModel | None:
