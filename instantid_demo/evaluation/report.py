@@ -57,7 +57,9 @@ def table(figures: dict[str, Any]) -> str:
             (f"Difference of cosines, {second['name']}", _number(second["separation"]), _number(ceiling["separation"])),
         ]
         for name, group in second["rank1_by_skin"].items():
-            rows.append((f"Rank-1 of {group['people']} people with {name} skin, {second['name']}", _share(group["rank1"]), ""))
+            rows.append(
+                (f"Rank-1 of {group['people']} people with {name} skin, {second['name']}", _share(group["rank1"]), "")
+            )
     if "styles" in figures:
         rows += [
             (f"Style promises kept ({len(figures['styles'])} styles)", _share(figures["style_obedience"]), ""),

@@ -6,10 +6,12 @@ Parts can be left free, for words or chance to fill.
 """
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
+
+from instantid_demo.request import FacePart
 
 SIDE = 24
 """Pixels a side of the thumbnail; half of it for colour."""
@@ -18,7 +20,7 @@ PATCHES = 4
 ROWS = PATCHES * PATCHES
 WIDTH = 128
 """Numbers a row: those of the embedding that stands beside it."""
-COARSEST = 4
+COARSEST = 8
 """Pixels a side of the coarsest thumbnail."""
 KEYPOINTS = np.array(
     [[0.3307, 0.3169], [0.6929, 0.3151], [0.5121, 0.5260], [0.3469, 0.6944], [0.6765, 0.6932]], np.float32
@@ -31,8 +33,7 @@ _SCALE = 0.3
 _FINE = 192
 """Side of the aligned picture before it is averaged down."""
 
-Region = Literal["hair", "eyes", "mouth", "skin", "ground"]
-REGIONS: tuple[Region, ...] = get_args(Region)
+PARTS: tuple[FacePart, ...] = get_args(FacePart)
 
 
 def move_onto(keypoints: np.ndarray, side: float) -> np.ndarray:
@@ -78,6 +79,11 @@ def thumbnail(picture: np.ndarray, keypoints: np.ndarray, change: np.ndarray | N
     return small.astype(np.float32) / 255
 
 
+def grain(amount: float) -> int:
+    """Pixels a side that a thumbnail says at `amount` in 0..1."""
+    return round(COARSEST + amount * (SIDE - COARSEST))
+
+
 def coarser(small: np.ndarray, grain: int) -> np.ndarray:
     """A thumbnail `(24, 24, c)` that says no more than one of `grain` pixels a side would."""
     if grain >= SIDE:
@@ -86,7 +92,7 @@ def coarser(small: np.ndarray, grain: int) -> np.ndarray:
     return cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
 
 
-def region_masks() -> dict[Region, np.ndarray]:
+def part_masks() -> dict[FacePart, np.ndarray]:
     """Where each part of a face lies in the thumbnail, `(24, 24)` in 0..1; they overlap a little."""
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE
 
@@ -104,12 +110,12 @@ def region_masks() -> dict[Region, np.ndarray]:
         "skin": np.clip(face - eyes - mouth, 0, 1),
         "ground": 1 - head,
     }
-    return {name: masks[name].astype(np.float32) for name in REGIONS}
+    return {name: masks[name].astype(np.float32) for name in PARTS}
 
 
-def freed(small: np.ndarray, parts: Iterable[Region]) -> np.ndarray:
+def freed(small: np.ndarray, parts: Iterable[FacePart]) -> np.ndarray:
     """The thumbnail with these parts unknown: its last channel says how much of each pixel is known."""
-    masks = region_masks()
+    masks = part_masks()
     known = small[..., 3]
     for part in parts:
         known = known * (1 - masks[part])

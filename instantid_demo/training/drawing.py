@@ -25,7 +25,7 @@ HELD_OUT = 200
 
 GRAINS = (24, 20, 16, 12, 8)
 GRAIN_CHANCES = (0.35, 0.15, 0.2, 0.18, 0.12)
-REGION_CHANCE = 0.25
+PART_CHANCE = 0.25
 """Of each part of the face to be left free, in thumbnails that lose parts at all."""
 UNKNOWN_WEIGHT = 0.12
 """What pixels count in losses that compare them where nothing told the networks what is there."""
@@ -142,9 +142,7 @@ class Drawer:
             torch.tensor(likeness, dtype=torch.float32),
         )
 
-    def _identity(
-        self, face: int, mirror: bool, drop: bool, grain: int | None
-    ) -> tuple[str, np.ndarray, np.ndarray]:
+    def _identity(self, face: int, mirror: bool, drop: bool, grain: int | None) -> tuple[str, np.ndarray, np.ndarray]:
         """What is told of a person (both, embedding, thumbnail, nobody, nothing), its rows, and the known part."""
         draw, drops = self.draw, self.drops
         told, parts = "both", False
@@ -197,8 +195,8 @@ def relit(small: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 def with_holes(small: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """A thumbnail that lost some parts of the face, or a rectangle."""
     if draw.random() < 0.75:
-        lost = [region for region in appearance.REGIONS if draw.random() < REGION_CHANCE]
-        return appearance.freed(small, lost or [appearance.REGIONS[int(draw.integers(len(appearance.REGIONS)))]])
+        lost = [part for part in appearance.PARTS if draw.random() < PART_CHANCE]
+        return appearance.freed(small, lost or [appearance.PARTS[int(draw.integers(len(appearance.PARTS)))]])
     small = small.copy()
     corner, size = draw.integers(0, 18, 2), draw.integers(6, 16, 2)
     small[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1], 3] = 0
@@ -209,7 +207,9 @@ def in_picture(certain: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """`(32, 32)`: how well each place of a 128 picture with these keypoints is known from a thumbnail."""
     move = appearance.move_onto(keypoints, appearance.SIDE)  # picture -> thumbnail
     scale = RESOLUTION // 32
-    to_small = np.concatenate([move[:, :2] * scale, (move[:, :2] @ np.full(2, (scale - 1) / 2) + move[:, 2])[:, None]], 1)
+    to_small = np.concatenate(
+        [move[:, :2] * scale, (move[:, :2] @ np.full(2, (scale - 1) / 2) + move[:, 2])[:, None]], 1
+    )
     return cv2.warpAffine(certain, to_small, (32, 32), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 

@@ -277,4 +277,3 @@ class HybridTrainer:
         with (self.out / "evaluation.jsonl").open("a") as file:
             file.write(json.dumps(report) + "\n")
         log.info("held out: %s", {name: round(value, 3) for name, value in report.items()})
-

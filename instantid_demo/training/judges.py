@@ -67,7 +67,10 @@ class Recogniser(nn.Module):
 
 
 def align_tensor(
-    pictures: Tensor, keypoints: Tensor, target: Tensor = torch.from_numpy(CHIP_KEYPOINTS * CHIP_SIZE), side: int = CHIP_SIZE
+    pictures: Tensor,
+    keypoints: Tensor,
+    target: Tensor = torch.from_numpy(CHIP_KEYPOINTS * CHIP_SIZE),
+    side: int = CHIP_SIZE,
 ) -> Tensor:
     """Face chips `(n, 3, side, side)` with the keypoints near `target` `(5, 2)`, differentiable in the picture.
 
