@@ -298,11 +298,11 @@ def _mirrored(keypoints: np.ndarray, width: int) -> np.ndarray:
 def _by_skin(people: Sequence[Person], ranks: Sequence[int | None]) -> dict[str, dict[str, float]]:
     """Rank-1 and number of people by the light of the portrait's cheeks."""
     tones = [looks.compare(person.made, person.own_crop, person.wanted).tone for person in people]
-    groups = {
+    hits_of = {
         name: [rank == 0 for rank, tone in zip(ranks, tones, strict=True) if tone == name] for name in looks.TONES
     }
     return {
-        name: {"people": len(hits), "rank1": round(statistics.fmean(hits), 4)} for name, hits in groups.items() if hits
+        name: {"people": len(hits), "rank1": round(statistics.fmean(hits), 4)} for name, hits in hits_of.items() if hits
     }
 
 

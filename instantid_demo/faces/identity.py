@@ -155,12 +155,11 @@ def _thumbnail(file: Path) -> np.ndarray | None:
     Raises:
         RequestError: it has one that cannot.
     """
-    from safetensors import safe_open
+    from safetensors.numpy import load_file
 
-    with safe_open(file, "np") as card:
-        if foreign.THUMBNAIL not in card.keys():
-            return None
-        thumbnail = np.asarray(card.get_tensor(foreign.THUMBNAIL), np.float32)
+    thumbnail = load_file(file).get(foreign.THUMBNAIL)
+    if thumbnail is None:
+        return None
     shape = (appearance.SIDE, appearance.SIDE, 4)
     if thumbnail.shape != shape or not (np.isfinite(thumbnail).all() and 0 <= thumbnail.min() <= thumbnail.max() <= 1):
         raise RequestError(f"{file.name} is damaged: make the card anew from a photo.")

@@ -61,7 +61,6 @@ class Batch:
     """`n` examples.
 
     Attributes:
-        latents: `(n, c, 16, 16)` of the picture.
         pictures: `(n, 3, 128, 128)` in -1..1.
         sequence: `(n, 17, 128)`: embedding, then the thumbnail's rows; zeros where left out.
         maps: `(n, 3, 128, 128)` in 0..1.
@@ -73,7 +72,6 @@ class Batch:
         likeness: `(n,)` 1 where the person may be judged: embedding and map are told and the style keeps faces.
     """
 
-    latents: Tensor
     pictures: Tensor
     sequence: Tensor
     maps: Tensor
@@ -102,21 +100,27 @@ class Drawer:
 
     def ahead(self, size: int, depth: int = 4) -> Iterator[Batch]:
         """Batches, drawn by a thread of its own."""
-        ready: queue.Queue[Batch] = queue.Queue(depth)
+        ready: queue.Queue[Batch | BaseException] = queue.Queue(depth)
 
         def work() -> None:
             cv2.setNumThreads(1)
-            while True:
-                rows = np.searchsorted(self.total, self.draw.random(size))
-                ready.put(self.of(np.minimum(rows, len(self.total) - 1)))
+            try:
+                while True:
+                    rows = np.searchsorted(self.total, self.draw.random(size))
+                    ready.put(self.of(np.minimum(rows, len(self.total) - 1)))
+            except BaseException as error:  # handed over: nobody would hear of it in this thread
+                ready.put(error)
 
         threading.Thread(target=work, daemon=True).start()
         while True:
-            yield ready.get()
+            batch = ready.get()
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
 
     def of(self, rows: np.ndarray, drop: bool = True, grain: int | None = None) -> Batch:
         """The examples of the pool's `rows`; without `drop` everything is told, the thumbnail at `grain`."""
-        pool, faces = self.pool, self.faces
+        pool = self.pool
         sequences, known, words, mapped, likeness = [], [], [], [], []
         for row in rows:
             face, keypoints = pool.face[row], pool.keypoints[row]
@@ -130,7 +134,6 @@ class Drawer:
             likeness.append(told in ("both", "embedding") and not lose_map and pool.judged[row])
         pictures = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
         return Batch(
-            torch.from_numpy(pool.latents[rows].astype(np.float32)).contiguous(memory_format=torch.channels_last),
             pictures.contiguous(memory_format=torch.channels_last),
             torch.from_numpy(np.stack(sequences)),
             keypoint_tensor(pool.keypoints[rows]),

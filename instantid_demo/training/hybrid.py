@@ -86,7 +86,8 @@ class HybridTrainer:
         self.trained = networks.all()
         for network in self.trained.values():
             network.requires_grad_(True).train().to(memory_format=torch.channels_last)
-        self.decoder = vae.decoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        vae = vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.encoder, self.decoder = vae.encoder, vae.decoder
         self.recogniser = Recogniser(faces.centre, faces.embeddings.mean(1))
         self.second = second
         self.optimizer = MuonAndAdamW(self.trained.values(), recipe.learning_rate)
@@ -94,6 +95,12 @@ class HybridTrainer:
         self.alpha, self.sigma = levels()
         self.critic = Critic()
         self.seen: dict[str, float] = {}
+
+    @torch.no_grad()
+    def latents(self, pictures: Tensor) -> Tensor:
+        """`(n, c, 16, 16)` float32 of pictures `(n, 3, 128, 128)` in -1..1."""
+        with autocast():
+            return self.encoder(pictures).float().contiguous(memory_format=torch.channels_last)
 
     def conditions(self, batch: Batch) -> Conditions:
         """What the networks are told about a batch."""
@@ -114,7 +121,8 @@ class HybridTrainer:
 
     def plain(self, batch: Batch) -> dict[str, Tensor]:
         """The diffusion loss at uniform timesteps."""
-        clean, noise = batch.latents, torch.randn_like(batch.latents)
+        clean = self.latents(batch.pictures)
+        noise = torch.randn_like(clean)
         timestep = torch.randint(0, 1000, (len(clean),))
         alpha, sigma = (level[timestep].view(-1, 1, 1, 1) for level in (self.alpha, self.sigma))
         with autocast():
@@ -124,8 +132,10 @@ class HybridTrainer:
     def judged(self, batch: Batch, later: bool, critic: bool) -> dict[str, Tensor]:
         """Losses of the decoded estimate, at pure noise or `later` from the networks' own first estimate."""
         recipe = self.recipe
+        clean = self.latents(batch.pictures)
+        clean = torch.cat([clean, clean[: recipe.twins]])
         batch = repeated(batch, recipe.twins)
-        noise = torch.randn_like(batch.latents)
+        noise = torch.randn_like(clean)
         first = torch.full((len(noise),), 999)
         with autocast():
             told = self.conditions(batch)
@@ -141,10 +151,10 @@ class HybridTrainer:
             else:
                 estimate = -self.predict(noise, first, told)
             made = self.decoder(estimate.contiguous(memory_format=torch.channels_last)).float()
-        return self.losses_of(batch, estimate, made, critic)
+        return self.losses_of(batch, clean, estimate, made, critic)
 
-    def losses_of(self, batch: Batch, estimate: Tensor, made: Tensor, critic: bool) -> dict[str, Tensor]:
-        """All weighted losses of estimates `(n, c, 16, 16)` and what they decode to."""
+    def losses_of(self, batch: Batch, clean: Tensor, estimate: Tensor, made: Tensor, critic: bool) -> dict[str, Tensor]:
+        """All weighted losses of estimates of `clean` latents, both `(n, c, 16, 16)`, and what they decode to."""
         recipe, real = self.recipe, batch.pictures
         weight = UNKNOWN_WEIGHT + (1 - UNKNOWN_WEIGHT) * batch.known
         in_blocks, in_latents = F.avg_pool2d(weight, 2), F.avg_pool2d(weight, 2)
@@ -154,7 +164,7 @@ class HybridTrainer:
             return (F.avg_pool2d(made, size) - F.avg_pool2d(real, size)).abs()
 
         losses = {
-            "latents": recipe.latent_weight * (in_latents * (estimate - batch.latents).square()).mean(),
+            "latents": recipe.latent_weight * (in_latents * (estimate - clean).square()).mean(),
             "tone": recipe.tone_weight * (in_blocks * apart(8)).mean(),
             "pixels": recipe.pixel_weight * (in_twos * apart(2)).mean(),
             "texture": recipe.texture_weight
@@ -263,7 +273,8 @@ class HybridTrainer:
         bare = self.drawer.of(rows, drop=False)
         bare.sequence[:, 1:] = 0
         shown = [batch.pictures[:24]]
-        noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(1))
+        shape = (count, self.networks.unet.config.in_channels, 16, 16)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         for name, told_batch, steps in (("1", batch, 1), ("4", batch, 4), ("bare", bare, 4)):
             with autocast():
                 latents = sample(self.networks, self.conditions(told_batch), steps, noise, self.alpha, self.sigma)

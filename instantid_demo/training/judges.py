@@ -18,6 +18,7 @@ from instantid_demo.training.vae import PatchDiscriminator
 
 log = logging.getLogger(__name__)
 
+_CHIP = torch.from_numpy(CHIP_KEYPOINTS * CHIP_SIZE)
 _DEPTHS = (0, 3, 7, 10)
 """Activations compared for the look: from edges to parts of a face."""
 
@@ -69,7 +70,7 @@ class Recogniser(nn.Module):
 def align_tensor(
     pictures: Tensor,
     keypoints: Tensor,
-    target: Tensor = torch.from_numpy(CHIP_KEYPOINTS * CHIP_SIZE),
+    target: Tensor = _CHIP,
     side: int = CHIP_SIZE,
 ) -> Tensor:
     """Face chips `(n, 3, side, side)` with the keypoints near `target` `(5, 2)`, differentiable in the picture.
