@@ -29,7 +29,7 @@ from instantid_demo.training.mobileface import KEYPOINTS, SIDE, MobileFace, dist
 from instantid_demo.training.optimizers import Average, MuonAndAdamW
 from instantid_demo.training.pocket import Networks, encode_text
 from instantid_demo.training.precision import autocast
-from instantid_demo.training.vae import texture
+from instantid_demo.training.vae import edges, feature_distance, second_distance, texture
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,10 @@ class HybridRecipe:
     variety_weight: float = 0.3
     variety: float = 0.25
     """Mean difference (pictures in -1..1, blocks of 8 pixels) of twins in what nothing told; more is not rewarded."""
+    decoder_every: int = 4
+    """Steps between two steps of the decoder on real pictures, which goes on learning beside; 0: it does not."""
+    decoder_batch: int = 12
+    decoder_rate: float = 3e-4
     seed: int = 0
 
 
@@ -86,11 +90,12 @@ class HybridTrainer:
         self.trained = networks.all()
         for network in self.trained.values():
             network.requires_grad_(True).train().to(memory_format=torch.channels_last)
-        vae = vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.vae = vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.encoder, self.decoder = vae.encoder, vae.decoder
         self.recogniser = Recogniser(faces.centre, faces.embeddings.mean(1))
         self.second = second
         self.optimizer = MuonAndAdamW(self.trained.values(), recipe.learning_rate)
+        self.decoder_optimizer = torch.optim.AdamW(self.decoder.parameters(), recipe.decoder_rate, betas=(0.9, 0.99))
         self.average = Average(self.trained, recipe.decay)
         self.alpha, self.sigma = levels()
         self.critic = Critic()
@@ -207,6 +212,27 @@ class HybridTrainer:
             "second look": recipe.second_look_weight * (alike * distance(found, wanted)).mean(),
         }
 
+    def teach_decoder(self, real: Tensor) -> None:
+        """One step of the decoder on real pictures `(n, 3, 128, 128)`: their colours, edges and texture."""
+        latents = self.latents(real)
+        self.decoder.requires_grad_(True)
+        with autocast():
+            made = self.decoder(latents + 0.05 * torch.randn_like(latents))
+            features = feature_distance(self.recogniser.net, made, real)
+            adversarial = self.critic.judge(made).float()
+        made = made.float()
+        edge = sum(F.l1_loss(a, b) for a, b in zip(edges(made), edges(real), strict=True))
+        colour = F.l1_loss(F.avg_pool2d(chroma(made), 2), F.avg_pool2d(chroma(real), 2))
+        grain = (texture(made) - texture(real)).abs().mean()
+        loss = F.l1_loss(made, real) + edge + 3 * colour + 2 * grain + 0.5 * features + 0.1 * adversarial
+        loss = loss + 0.5 * second_distance(self.second, made, real)
+        self.decoder_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
+        self.decoder_optimizer.step()
+        self.decoder.requires_grad_(False)
+        self.seen["decoder"], self.seen["colour"] = F.l1_loss(made, real).item(), colour.item()
+
     def run(self, stop: Callable[[], bool] = lambda: False, every: float = 1200) -> None:
         """Trains until the recipe's samples are seen or `stop` says so, resuming where an earlier run stopped.
 
@@ -219,6 +245,8 @@ class HybridTrainer:
             "average": self.average,
             "critic": self.critic.nets,
             "critic_optimizer": self.critic.optimizer,
+            "decoder": self.decoder,
+            "decoder_optimizer": self.decoder_optimizer,
         }
         spent, samples = load_state(self.out / "state.pt", parts)
         torch.manual_seed(recipe.seed + samples)
@@ -243,6 +271,8 @@ class HybridTrainer:
             self.average.update()
             if "tone" in losses:
                 self.seen["critic"] = self.critic.learn(*self.pair)
+            if recipe.decoder_every and samples // recipe.batch % recipe.decoder_every == 0:
+                self.teach_decoder(batch.pictures[: recipe.decoder_batch])
             samples += recipe.batch
             for name, value in losses.items():
                 self.seen[f"~{name}"] = 0.97 * self.seen.get(f"~{name}", value.item()) + 0.03 * value.item()
@@ -288,3 +318,9 @@ class HybridTrainer:
         with (self.out / "evaluation.jsonl").open("a") as file:
             file.write(json.dumps(report) + "\n")
         log.info("held out: %s", {name: round(value, 3) for name, value in report.items()})
+
+
+def chroma(pictures: Tensor) -> Tensor:
+    """Red and blue beyond the light, `(n, 2, h, w)`."""
+    light = pictures.mean(1, keepdim=True)
+    return torch.cat([pictures[:, :1] - light, pictures[:, 2:] - light], 1)
