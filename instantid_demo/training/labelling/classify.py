@@ -90,10 +90,13 @@ def judge(likeness: np.ndarray, rows: np.ndarray, labels: np.ndarray, least_prec
     order = np.argsort(-held_out)
     hits = np.cumsum(labels[order])
     precision = hits / np.arange(1, len(order) + 1)
-    # The last place down the list where the precision still holds; single lucky first places do not count.
-    good = np.flatnonzero((precision >= least_precision) & (hits >= min(10, len(yes) // 2)))
-    last = int(good[-1]) if len(good) else 0
-    threshold = float(held_out[order[last]]) if len(good) else float(held_out.max() + 1)
+    threshold = float(held_out.max() + 1)
+    for aim, least_recall in ((0.96, 0.6), (least_precision, 0.0)):
+        # The last place down the list where the precision still holds; single lucky first places do not count.
+        good = np.flatnonzero((precision >= aim) & (hits >= min(10, len(yes) // 2)))
+        if len(good) and hits[good[-1]] >= least_recall * len(yes):
+            threshold = float(held_out[order[good[-1]]])
+            break
     denial = float(min(np.quantile(yes, 0.04), threshold))
     above = held_out >= threshold
     return Judged(

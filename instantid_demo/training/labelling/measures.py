@@ -119,3 +119,21 @@ def _mean(lab: np.ndarray, where: np.ndarray, least: int = 4) -> np.ndarray:
 
 def _light(lab: np.ndarray, where: np.ndarray) -> tuple[float, float]:
     return (float(lab[where][:, 0].mean()), float(lab[where][:, 0].std())) if where.any() else (np.nan, np.nan)
+
+
+def thumbnail(picture: np.ndarray, mesh: np.ndarray, side: int = 16) -> np.ndarray:
+    """The head in Lab, turned upright by the mesh and with room for hair and beard, `(side * side * 3,)` float16."""
+    points = mesh[:, :2].astype(np.float32)
+    eyes, mouth = (points[33] + points[263]) / 2, (points[61] + points[291]) / 2
+    # Eyes and mouth go to fixed heights of the thumbnail; the head's width follows.
+    source = np.stack([eyes, mouth, eyes + (mouth - eyes)[::-1] * (1, -1)]).astype(np.float32)
+    step = 0.26 * side
+    target = np.array([(0.5, 0.44), (0.5, 0.7), (0.5, 0.44)], np.float32) * side
+    target[2, 0] += step
+    moved = cv2.warpAffine(
+        cv2.GaussianBlur(picture, (0, 0), picture.shape[0] / side / 3),
+        cv2.getAffineTransform(source, target),
+        (side, side),
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return cv2.cvtColor(moved.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1).astype(np.float16)
