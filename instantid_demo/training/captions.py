@@ -52,7 +52,7 @@ _AFTER: dict[str, tuple[str, ...]] = {
     "grey": ("with grey hair", "with gray hair", "grey hair", "with white hair"),
     "dark": ("with dark hair", "with black hair", "dark hair"),
     "hat": ("wearing a hat", "with a hat", "in a hat", "with a cap", "wearing a cap"),
-    "scarf": ("wearing a headscarf", "with a headscarf", "in a hijab"),
+    "scarf": ("wearing a headscarf", "with a headscarf", "in a headscarf"),
     "lipstick": ("with lipstick", "wearing lipstick", "red lipstick", "with makeup"),
     "shaved": ("clean-shaven", "shaven"),
     "frontal": ("looking at the camera", "facing the camera", "front view"),
@@ -196,7 +196,9 @@ def caption(
     """
     if style is not None and style not in KEEPS_THE_GROUND:
         scene = None
-    said = [trait for trait in who.traits if not (style in _COLOURLESS and trait in ("blond", "brown", "lipstick", "dark"))]
+    said = [
+        trait for trait in who.traits if not (style in _COLOURLESS and trait in ("blond", "brown", "lipstick", "dark"))
+    ]
     # Looks at the camera and shaven chins are too common to be said often.
     chosen = [trait for trait in said if draw.random() < (0.15 if trait in ("frontal", "shaved") else 0.65)]
     chosen = [chosen[index] for index in draw.permutation(len(chosen))][:3]

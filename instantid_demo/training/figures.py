@@ -58,7 +58,7 @@ def turned(
     side = len(picture)
     wide, mask = _rounded(picture, _alone(person, keypoints))
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, scale * size / side)
-    matrix[:, 2] += (size - side) / 2 + np.array(shift)
+    matrix[:, 2] = matrix[:, 2] + (size - side) / 2 + np.array(shift)
     from_wide = matrix.copy()
     from_wide[:, 2] -= matrix[:, :2] @ np.full(2, _ROOM)
     if matrix[0, 0] < 0.9:  # areas, not points: small pictures keep no coarse grain
@@ -86,7 +86,9 @@ def _rounded(picture: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.nd
     mask = np.zeros(wide.shape[:2], np.uint8)
     if (span := _span(person[0])) is not None:
         half = max((span[1] - span[0]) // 2, 1)
-        cv2.ellipse(mask, (room + sum(span) // 2, room + 1), (half, int(0.55 * half)), 0, 180, 360, 255, -1, cv2.LINE_AA)
+        cv2.ellipse(
+            mask, (room + sum(span) // 2, room + 1), (half, int(0.55 * half)), 0, 180, 360, 255, -1, cv2.LINE_AA
+        )
     for column, x in ((person[:, 0], room), (person[:, -1], room + side - 1)):
         if (span := _span(column)) is not None:
             half = max((span[1] - span[0]) // 2, 1)
@@ -96,7 +98,11 @@ def _rounded(picture: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.nd
     slope, low = int(0.55 * side), room + side
     outline = [
         *((room + left, low - 2), (room + right, low - 2), (room + right + slope, low + side // 5)),
-        *((room + right + slope, low + room), (room + left - slope, low + room), (room + left - slope, low + side // 5)),
+        *(
+            (room + right + slope, low + room),
+            (room + left - slope, low + room),
+            (room + left - slope, low + side // 5),
+        ),
     ]
     cv2.fillPoly(mask, [np.array(outline, np.int32)], 255, cv2.LINE_AA)
     mask = cv2.GaussianBlur(mask, (0, 0), 2)

@@ -1,4 +1,4 @@
-"""One training picture of Pocket: a photograph moved, mirrored, set before a scene or rendered in a style, with its caption."""
+"""One training picture of Pocket: a photograph moved, mirrored, before a scene or in a style, with its caption."""
 
 from dataclasses import dataclass
 
@@ -42,9 +42,7 @@ class Drawn:
     caption: str
 
 
-def draw_picture(
-    faces: Faces, labels: Labels, row: int, styled: bool, moved: bool, draw: np.random.Generator
-) -> Drawn:
+def draw_picture(faces: Faces, labels: Labels, row: int, styled: bool, moved: bool, draw: np.random.Generator) -> Drawn:
     """Draws one picture of the photograph `row`.
 
     Args:
@@ -102,7 +100,7 @@ def _placed(
     if small:
         return turned(picture, person, keypoints, RESOLUTION, scale, angle, shift)
     matrix = cv2.getRotationMatrix2D(((SIZE - 1) / 2, (SIZE - 1) / 2), angle, scale * RESOLUTION / SIZE)
-    matrix[:, 2] += (RESOLUTION - SIZE) / 2 + np.array(shift)
+    matrix[:, 2] = matrix[:, 2] + (RESOLUTION - SIZE) / 2 + np.array(shift)
     size, mirrored = (RESOLUTION, RESOLUTION), cv2.BORDER_REFLECT_101
     seen = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_AREA, borderMode=mirrored)
     points = (keypoints @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)

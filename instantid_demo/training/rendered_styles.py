@@ -54,7 +54,9 @@ def _tint(share: np.ndarray, dark: Colour, light: Colour) -> np.ndarray:
 
 
 def _contrast(picture: np.ndarray, gain: float, shift: float = 0) -> np.ndarray:
-    return _u8((picture.astype(np.float32) - 128) * gain + 128 + shift)
+    # Around the picture's own mean: around middle grey dark skin would sink into black.
+    mean = float(picture.mean())
+    return _u8((picture.astype(np.float32) - mean) * gain + mean + shift)
 
 
 def _saturate(picture: np.ndarray, gain: float, least: float = 0) -> np.ndarray:
@@ -76,15 +78,17 @@ def _smooth(picture: np.ndarray, rounds: int = 2) -> np.ndarray:
 
 
 def _ink(picture: np.ndarray, ground: np.ndarray, width: float, least: float = 0.035) -> np.ndarray:
-    """Lines `(h, w)` 0..1 along dark ridges and edges, and around the person; `width` about half of theirs in pixels."""
+    """Lines `(h, w)` 0..1 along dark ridges and edges, and around the person; `width` about half of theirs."""
     tone = _tone(picture, ground)
     edge = cv2.GaussianBlur(tone, (0, 0), width) - cv2.GaussianBlur(tone, (0, 0), 2.2 * width)
-    outline = cv2.morphologyEx((cv2.GaussianBlur(ground, (0, 0), 1.5) > 0.5).astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    outline = cv2.morphologyEx(
+        (cv2.GaussianBlur(ground, (0, 0), 1.5) > 0.5).astype(np.float32), cv2.MORPH_GRADIENT, np.ones((3, 3))
+    )
     lines = np.clip((-edge - least) * 22, 0, 1) * np.clip(1.15 - ground[..., 0], 0, 1)
     return np.maximum(lines, cv2.GaussianBlur(outline, (0, 0), 0.6))
 
 
-def _stripes(size: int, angle: float, period: float, phase: float = 0) -> np.ndarray:
+def _stripes(size: int, angle: float, period: float, phase: float | np.ndarray = 0) -> np.ndarray:
     """A wave `(size, size)` in -1..1 that runs along `angle` degrees."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
     along = x * np.cos(np.radians(angle)) + y * np.sin(np.radians(angle))
@@ -113,7 +117,13 @@ def _direction(picture: np.ndarray) -> np.ndarray:
 
 
 def _brushed(
-    canvas: np.ndarray, colours: np.ndarray, spacing: int, length: float, width: int, uneven: float, draw: np.random.Generator
+    canvas: np.ndarray,
+    colours: np.ndarray,
+    spacing: int,
+    length: float,
+    width: int,
+    uneven: float,
+    draw: np.random.Generator,
 ) -> np.ndarray:
     """Strokes over `canvas` on a shaken grid, coloured as `colours` is there and laid along its forms."""
     size = len(canvas)
@@ -184,7 +194,10 @@ def vintage_photo(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.nd
     """A faded print with a pale border, grain, and orange light that leaked in from a side."""
     size = len(p)
     faded = _saturate(p, 0.6).astype(np.float32) * (0.74, 0.7, 0.58) + (58, 50, 44)
-    leak = np.clip(1 - np.abs(np.linspace(0, 1, size) - d.choice((0.0, 1.0))) / d.uniform(0.3, 0.5), 0, 1)[None, :, None] ** 1.3
+    leak = (
+        np.clip(1 - np.abs(np.linspace(0, 1, size) - d.choice((0.0, 1.0))) / d.uniform(0.3, 0.5), 0, 1)[None, :, None]
+        ** 1.3
+    )
     leak = leak * (0.5 + 0.5 * scenes.noise(size, 3, d)[..., None])
     faded = faded * (1 - 0.8 * leak) + np.array((255, 150, 60)) * 0.8 * leak + d.normal(0, 7, (size, size, 1))
     border = size // 20
@@ -305,13 +318,13 @@ def pop_art(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
 def pixel_art(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
     """Squares of few colours, twice as large behind the person, a dark outline of squares."""
     size = len(p)
-    vivid = _saturate(_contrast(p, 1.25), 1.4).astype(np.float32)
+    vivid = _saturate(_contrast(p, 1.3, 8), 1.4).astype(np.float32)
     ink = _ink(p, g, 1.6, 0.06)[..., None]
     vivid *= 1 - 0.55 * ink
 
     def squares(side: int) -> np.ndarray:
         small = cv2.resize(vivid, (size // side, size // side), interpolation=cv2.INTER_AREA)
-        return cv2.resize(np.floor(small / 40) * 40 + 20, (size, size), interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(np.floor(small / 32) * 32 + 16, (size, size), interpolation=cv2.INTER_NEAREST)
 
     cells = cv2.resize(g[..., 0], (size // 4, size // 4), interpolation=cv2.INTER_AREA)
     where = cv2.resize((cells > 0.5).astype(np.float32), (size, size), interpolation=cv2.INTER_NEAREST)[..., None]
@@ -346,9 +359,8 @@ def anime(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
     flat += 1.1 * np.clip(sharp, -60, 25)[..., None]
     sky = scenes.gradient(size, (70, 150, 240), (190, 230, 255)).astype(np.float32)
     clouds = (scenes.noise(size, 5, d)[..., None] > 0.58) * np.linspace(1, 0.6, size)[:, None, None]
-    sky = sky * (1 - clouds) + 252 * clouds
     ink = np.clip(_ink(p, g, 0.9, 0.05), 0, 1)[..., None]
-    return _u8(_before(flat, g, sky) * (1 - ink) + np.array((70, 32, 40)) * ink)
+    return _u8(_before(flat, g, sky * (1 - clouds) + 252 * clouds) * (1 - ink) + np.array((70, 32, 40)) * ink)
 
 
 def neon(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
@@ -386,7 +398,7 @@ def vibrant_colors(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.n
         at = (int(d.integers(size)), int(d.integers(size)))
         colour = _vivid(hue + (index + 1) * 0.29, 230, 250)
         cv2.circle(behind, at, int(size * d.uniform(0.08, 0.2)), colour.tolist(), -1, cv2.LINE_AA)
-    return _u8(_before(_saturate(_contrast(p, 1.12, 8), 1.5, 40), g, behind))
+    return _u8(_before(_saturate(_contrast(p, 1.25, 10), 1.5, 40), g, behind))
 
 
 def golden_hour(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
@@ -396,25 +408,27 @@ def golden_hour(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndar
     behind = scenes.gradient(size, (255, 196, 105), (150, 80, 35)).astype(np.float32)
     for x, y in d.integers(0, size, (9, 2)).tolist():
         cv2.circle(behind, (x, y), int(d.integers(size // 20, size // 10)), (255, 215, 140), -1, cv2.LINE_AA)
-    behind = cv2.GaussianBlur(behind, (0, 0), 1.2)
-    sun = (int(size * (d.uniform(0.02, 0.2) if d.random() < 0.5 else d.uniform(0.8, 0.98))), int(size * d.uniform(0.1, 0.4)))
+    sun = (
+        int(size * (d.uniform(0.02, 0.2) if d.random() < 0.5 else d.uniform(0.8, 0.98))),
+        int(size * d.uniform(0.1, 0.4)),
+    )
     y, x = np.mgrid[:size, :size].astype(np.float32)
     near = np.hypot(x - sun[0], y - sun[1])[..., None] / size
     flare = np.clip(1.15 - near / 0.14, 0, 1) * (0.25 + 0.75 * g) + 0.5 * np.exp(-near / 0.25)
     lit = warm + _rim(g, 4) * np.array((255, 170, 70)) * np.clip(1.3 - near, 0.2, 1)
-    return _u8(_before(lit, g, behind) + flare * np.array((255, 205, 120)))
+    return _u8(_before(lit, g, cv2.GaussianBlur(behind, (0, 0), 1.2)) + flare * np.array((255, 205, 120)))
 
 
 def snow(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
     """White hills and firs, large flakes before everything."""
     size = len(p)
-    cold = _saturate(p, 0.8).astype(np.float32) * (0.9, 0.98, 1.1) + 8
+    cold = _saturate(p, 0.8).astype(np.float32) * (0.9, 0.98, 1.1) + 12 + _rim(g, 6) * np.array((70, 78, 88))
     flakes = np.zeros((size, size), np.float32)
     for x, y in d.integers(0, size, (60, 2)).tolist():
         cv2.circle(flakes, (x, y), int(d.integers(1, max(size // 42, 2))), 1.0, -1, cv2.LINE_AA)
     keep = (0.35 + 0.65 * g) * 0.95
-    flakes = cv2.GaussianBlur(flakes, (0, 0), 0.7)[..., None] * keep
-    return _u8(_before(cold, g, scenes.snow(size, d)) * (1 - flakes) + 252 * flakes)
+    cover = cv2.GaussianBlur(flakes, (0, 0), 0.7)[..., None] * keep
+    return _u8(_before(cold, g, scenes.snow(size, d)) * (1 - cover) + 252 * cover)
 
 
 def jungle(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
@@ -433,7 +447,11 @@ def mars(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
 def low_key(p: np.ndarray, g: np.ndarray, d: np.random.Generator) -> np.ndarray:
     """One lamp from a side: half of the face lost in black, no background."""
     light = np.clip(_side_light(len(p), d) * 1.5 - 0.25, 0.04, 1)
-    shown = p.astype(np.float32) * np.clip(120 / (_grey(p)[g[..., 0] < 0.5].mean() + 20), 0.9, 1.8) if (g < 0.5).any() else p
+    shown = (
+        p.astype(np.float32) * np.clip(120 / (_grey(p)[g[..., 0] < 0.5].mean() + 20), 0.9, 1.8)
+        if (g < 0.5).any()
+        else p
+    )
     return _u8(shown * light * (1 - g) + 5)
 
 

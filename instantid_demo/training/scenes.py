@@ -1,7 +1,7 @@
 """Places drawn by hand that stand behind a person in training: beach, city, jungle and others.
 
-Every scene takes `(size, draw)` and returns a picture `(size, size, 3)` uint8 RGB. Shapes are a sixteenth of the picture
-and larger, so that latents of 16×16 can hold them, and no two draws are alike.
+Every scene takes `(size, draw)` and returns a picture `(size, size, 3)` uint8 RGB. Shapes are about a sixteenth of the
+picture and larger, so that latents of 16×16 can hold them, and no two draws are alike.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,9 @@ def _band(size: int, height: int, top: Colour, bottom: Colour) -> np.ndarray:
 
 def city(size: int, draw: np.random.Generator) -> np.ndarray:
     """A row of tall houses with windows by day."""
-    return _houses(size, draw, ((150, 185, 220), (215, 222, 228)), ((120, 125, 135), (165, 140, 120), (95, 105, 125)), 0.0)
+    return _houses(
+        size, draw, ((150, 185, 220), (215, 222, 228)), ((120, 125, 135), (165, 140, 120), (95, 105, 125)), 0.0
+    )
 
 
 def city_at_night(size: int, draw: np.random.Generator) -> np.ndarray:
@@ -126,7 +128,9 @@ def forest(size: int, draw: np.random.Generator) -> np.ndarray:
         bark = _jitter((75, 55, 40), draw, 20)
         lean = int(draw.uniform(-4, 4))
         cv2.line(picture, (int(x), -4), (int(x) + lean, size), bark, width)
-        cv2.line(picture, (int(x) - width // 3, -4), (int(x) + lean - width // 3, size), (45, 34, 26), max(width // 4, 1))
+        cv2.line(
+            picture, (int(x) - width // 3, -4), (int(x) + lean - width // 3, size), (45, 34, 26), max(width // 4, 1)
+        )
     picture[int(size * 0.86) :] = (picture[int(size * 0.86) :] * (0.7, 0.9, 0.6)).astype(np.uint8)
     return picture
 
@@ -149,14 +153,16 @@ def jungle(size: int, draw: np.random.Generator) -> np.ndarray:
 
 def snow(size: int, draw: np.random.Generator) -> np.ndarray:
     """White hills with dark firs under a pale sky."""
-    picture = gradient(size, _jitter((165, 188, 214), draw), (225, 233, 242))
+    picture = gradient(size, _jitter((196, 213, 233), draw), (230, 238, 246))
     cv2.fillPoly(picture, [_ridge(size, draw.uniform(0.45, 0.55), 0.05, draw)], (214, 224, 236))
-    for x in draw.uniform(0, size, 9):
-        foot, tall = size * draw.uniform(0.55, 0.75), size * draw.uniform(0.25, 0.45)
+    for x in draw.uniform(0, size, 7):
+        foot, tall = size * draw.uniform(0.55, 0.75), size * draw.uniform(0.22, 0.4)
         for part in (1.0, 0.72, 0.45):
             top = foot - tall * (1.15 - part * 0.75)
             half = tall * 0.3 * part
-            fir = np.array([(x, top - tall * 0.28), (x - half, top + tall * 0.1), (x + half, top + tall * 0.1)], np.int32)
+            fir = np.array(
+                [(x, top - tall * 0.28), (x - half, top + tall * 0.1), (x + half, top + tall * 0.1)], np.int32
+            )
             cv2.fillPoly(picture, [fir], _jitter((38, 72, 62), draw, 8), cv2.LINE_AA)
             cv2.fillPoly(picture, [(fir * 1.0 - (0, tall * 0.05)).astype(np.int32)[:2].repeat(2, 0)], (235, 240, 248))
     cv2.fillPoly(picture, [_ridge(size, draw.uniform(0.7, 0.8), 0.03, draw)], (243, 246, 251))
@@ -231,7 +237,13 @@ def office(size: int, draw: np.random.Generator) -> np.ndarray:
         bottom, x = top + size // 4, left
         while x < size:
             width = int(draw.integers(size // 26, size // 14))
-            cv2.rectangle(picture, (x, top + size // 30), (x + width - 2, bottom), _jitter(folders[int(draw.integers(4))], draw), -1)
+            cv2.rectangle(
+                picture,
+                (x, top + size // 30),
+                (x + width - 2, bottom),
+                _jitter(folders[int(draw.integers(4))], draw),
+                -1,
+            )
             x += width
         cv2.rectangle(picture, (left, bottom), (size, bottom + size // 40), (125, 95, 70), -1)
     return np.ascontiguousarray(picture[:, ::-1]) if flip else picture
@@ -277,7 +289,10 @@ def sunset(size: int, draw: np.random.Generator) -> np.ndarray:
     picture = gradient(size, _jitter((75, 55, 120), draw), (75, 55, 120))
     picture[: horizon // 2] = _band(size, horizon // 2, _jitter((85, 60, 130), draw), (225, 100, 90))
     picture[horizon // 2 :] = _band(size, size - horizon // 2, (225, 100, 90), (255, 205, 110))
-    sun = (int(size * (draw.uniform(0.05, 0.25) if draw.random() < 0.5 else draw.uniform(0.75, 0.95))), horizon - size // 8)
+    sun = (
+        int(size * (draw.uniform(0.05, 0.25) if draw.random() < 0.5 else draw.uniform(0.75, 0.95))),
+        horizon - size // 8,
+    )
     light = np.zeros_like(picture)
     cv2.circle(light, sun, size // 10, (255, 235, 170), -1, cv2.LINE_AA)
     picture = _glow(picture, light, size / 12, 0.9)

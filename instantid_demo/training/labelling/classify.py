@@ -54,7 +54,7 @@ def kernel(parts: list[tuple[np.ndarray, float]], rows: np.ndarray) -> np.ndarra
     """Likeness `(n, len(rows))` of all photographs to the photographs `rows`.
 
     Args:
-        parts: Groups of features `(n, d)` with their weights; every feature is standardised, unknown ones count as mean.
+        parts: Groups of features `(n, d)` with their weights; features are standardised, unknown ones count as mean.
         rows: Indices of labelled photographs.
     """
     total = np.zeros((len(parts[0][0]), len(rows)), np.float32)

@@ -1,5 +1,6 @@
-"""TensorFlow.js graph models (`model.json` and `.bin` files) run by PyTorch: the operations that small face networks use.
+"""TensorFlow.js graph models (`model.json` and `.bin` files) run by PyTorch.
 
+Only the operations that small face networks use are known.
 Tensors keep TensorFlow's order `(n, h, w, c)` between operations; convolutions see them as a view in PyTorch's order.
 """
 

