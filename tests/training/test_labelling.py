@@ -127,6 +127,12 @@ def test_labels_that_nothing_shows_give_nobody_the_word():
     assert (judged.score >= judged.threshold).sum() == 0
 
 
+def test_too_few_labels_say_nothing_of_anybody():
+    kernel, truth = likeness(np.arange(6))
+    judged = classify.judge(kernel, np.arange(6), truth[:6])
+    assert not ((judged.score >= judged.threshold) | (judged.score <= judged.denial)).any()
+
+
 def test_unknown_features_count_as_the_mean():
     features = np.random.default_rng(0).normal(size=(50, 3))
     features[7] = np.nan

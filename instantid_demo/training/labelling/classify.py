@@ -69,7 +69,7 @@ def kernel(parts: list[tuple[np.ndarray, float]], rows: np.ndarray) -> np.ndarra
 
 
 def judge(likeness: np.ndarray, rows: np.ndarray, labels: np.ndarray, least_precision: float = 0.9) -> Judged:
-    """Trains a classifier on hand labels and scores all photographs.
+    """Trains a classifier on hand labels and scores all photographs; too few labels say nothing of anybody.
 
     Args:
         likeness: `(n, len(rows))` of `kernel`.
@@ -77,6 +77,8 @@ def judge(likeness: np.ndarray, rows: np.ndarray, labels: np.ndarray, least_prec
         labels: `(m,)` 1 or 0.
         least_precision: Precision on held-out labels that the threshold must reach.
     """
+    if min((labels == 1).sum(), (labels == 0).sum()) < _FOLDS:
+        return Judged(np.zeros(len(likeness), np.float32), np.inf, -np.inf, 0.5, 0.0, 0.0)
     held_out = np.zeros(len(rows), np.float32)
     # Neighbours in the list of labels share folds with nobody in particular: a fixed shuffle.
     fold = np.random.default_rng(0).permutation(len(rows)) % _FOLDS

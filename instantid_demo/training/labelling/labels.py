@@ -198,15 +198,15 @@ def _judged(groups: dict[str, np.ndarray], hand: dict[str, np.ndarray]) -> dict[
         known = answers[rows] >= 0
         judged[word] = classify.judge(likeness[:, known], rows[known], answers[rows[known]].astype(float))
         # A person who looked is right.
-        judged[word].score[answers == 1] = max(judged[word].score.max(), judged[word].threshold)
-        judged[word].score[answers == 0] = judged[word].score.min()
+        judged[word].score[answers == 1] = np.inf
+        judged[word].score[answers == 0] = -np.inf
         one = judged[word]
         log.info("%s: AUC %.3f, precision %.2f at recall %.2f", word, one.auc, one.precision, one.recall)
     return judged
 
 
 def _answers(one: classify.Judged) -> np.ndarray:
-    return _between(one.score >= one.threshold, one.score < one.denial)
+    return _between(one.score >= one.threshold, one.score <= one.denial)
 
 
 def _between(yes: np.ndarray, no: np.ndarray) -> np.ndarray:
