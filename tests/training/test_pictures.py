@@ -263,7 +263,7 @@ def test_captions_use_planned_words_alone_and_nearly_all_of_them():
     assert known - used - measured <= {"kind", "who"}
 
 
-def test_the_issue_words_are_all_planned():
+def test_words_of_likely_prompts_are_planned():
     asked = "smile laugh sad glasses sunglasses beard bald blond dark grey hair hat lipstick young old passport photo"
     asked += " black and white beach city garden snow office space anime oil pencil sepia neon comic mars jungle studio"
     assert set(asked.split()) <= set(planned_words())
