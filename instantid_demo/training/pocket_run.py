@@ -12,6 +12,7 @@ from instantid_demo.training import captions, few_step, judges, pocket, pool, va
 from instantid_demo.training import faces as photographs
 from instantid_demo.training.few_step import FewStepRecipe, FewStepTrainer
 from instantid_demo.training.joint import JointRecipe, Trainer
+from instantid_demo.training.labelling import labels
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +40,13 @@ def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
         autoencoder = _autoencoder(people.pictures, vae.VaeRecipe(**recipe["vae"]), out / "vae")
     else:
         networks, autoencoder, tokenizer = pocket.load(start)
-    pool.draw_pictures(people, out / "pool")
+    pool.draw_pictures(people, labels.prepare(data, people.pictures, out / "labels"), out / "pool")
     pool.encode_pictures(out / "pool", autoencoder)
     pictures = pool.load(out / "pool")
     if start is None:
         decoder = vae.VaeRecipe(**{**recipe["vae"], **recipe["decoder"]})
         autoencoder = _finished(autoencoder, pictures, decoder, out / "decoder")
-        tokenizer = pocket.train_tokenizer(pictures.captions)
+        tokenizer = pocket.train_tokenizer([*pictures.captions, " ".join(captions.planned_words())])
         networks = pocket.build(len(tokenizer))
     reader = judges.train_reader(pictures, out / "reader.pt", recipe["reader"]["minutes"])
     control_net = pocket.load_control_net(start)

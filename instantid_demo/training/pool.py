@@ -14,14 +14,13 @@ import torch
 from diffusers import AutoencoderTiny
 from numpy.lib.format import open_memmap
 
-from instantid_demo.training.captions import caption
-from instantid_demo.training.faces import SIZE, Faces, views
+from instantid_demo.training.faces import Faces
+from instantid_demo.training.labelling.labels import Labels
+from instantid_demo.training.pictures import RESOLUTION, draw_picture
 from instantid_demo.training.precision import autocast
-from instantid_demo.training.rendered_styles import KEEPS_THE_FACE, RENDERERS, background
 
 log = logging.getLogger(__name__)
 
-RESOLUTION = 128
 PHOTO_VARIANTS = 3
 STYLED_VARIANTS = 2
 VARIANTS = PHOTO_VARIANTS + STYLED_VARIANTS
@@ -53,7 +52,7 @@ class Pool:
         return len(self.captions)
 
 
-def draw_pictures(faces: Faces, out: Path, seed: int = 0) -> None:
+def draw_pictures(faces: Faces, labels: Labels, out: Path, seed: int = 0) -> None:
     """Writes `pictures.npy`, `keypoints.npy` and `words.json` to `out`, unless they are there."""
     if (out / "words.json").exists():
         return
@@ -64,50 +63,19 @@ def draw_pictures(faces: Faces, out: Path, seed: int = 0) -> None:
     pictures = open_memmap(out / "pictures.npy", "w+", np.uint8, (count, RESOLUTION, RESOLUTION, 3))
     keypoints = np.zeros((count, 5, 2), np.float32)
     words: dict[str, list] = {"captions": [], "mirror": [], "judged": []}
-    styles = list(RENDERERS)
     for face in range(len(faces)):
         for variant in range(VARIANTS):
             at = face * VARIANTS + variant
-            mirror = bool(draw.random() < 0.5)
-            photo, found = views(faces.pictures[face], faces.keypoints[face])[mirror]
-            picture, points = place(photo, found, variant > 0, draw)
-            ground = background(points, RESOLUTION)
-            style = styles[int(draw.integers(len(styles)))] if variant >= PHOTO_VARIANTS else None
-            words["captions"].append(caption(faces.sex[face], faces.age[face], style, picture, ground, draw))
-            words["mirror"].append(mirror)
-            words["judged"].append(style is None or style in KEEPS_THE_FACE)
-            pictures[at] = picture if style is None else RENDERERS[style](picture, ground, draw)
-            keypoints[at] = points
+            drawn = draw_picture(faces, labels, face, variant >= PHOTO_VARIANTS, variant > 0, draw)
+            words["captions"].append(drawn.caption)
+            words["mirror"].append(drawn.mirror)
+            words["judged"].append(drawn.judged)
+            pictures[at], keypoints[at] = drawn.picture, drawn.keypoints
         if face % 2000 == 0:
             log.info("drew the pictures of %d of %d photos", face, len(faces))
     pictures.flush()
     np.save(out / "keypoints.npy", keypoints)
     (out / "words.json").write_text(json.dumps(words))
-
-
-def place(
-    picture: np.ndarray, keypoints: np.ndarray, move: bool, draw: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A 128 picture of a 160 photo, the keypoints following.
-
-    Rotated up to 20°, scaled and shifted where `move`; mostly zoomed in, because zooming out shows a mirrored border.
-    """
-    scale, angle, shift = RESOLUTION / SIZE, 0.0, np.zeros(2)
-    if move:
-        small = draw.random() < 0.2
-        scale *= draw.uniform(0.65, 1.0) if small else draw.uniform(0.97, 1.15)
-        angle = float(np.clip(draw.normal(0, 8), -20, 20))
-        shift = draw.uniform(-1, 1, 2) * (14 if small else 5)
-    turn = cv2.getRotationMatrix2D(((SIZE - 1) / 2, (SIZE - 1) / 2), angle, scale)
-    turn[:, 2] = turn[:, 2] + (RESOLUTION - SIZE) / 2 + shift
-    moved = cv2.warpAffine(
-        picture,
-        turn,
-        (RESOLUTION, RESOLUTION),
-        flags=cv2.INTER_AREA,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    return moved, (keypoints @ turn[:, :2].T + turn[:, 2]).astype(np.float32)
 
 
 @torch.no_grad()
