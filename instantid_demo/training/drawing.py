@@ -1,6 +1,6 @@
-"""What a training step takes: pictures, latents, words, maps, and thumbnails with parts left free; drawn by lot.
+"""What a training step takes: pictures, words, maps, and thumbnails with parts left free; all drawn by lot.
 
-A thread draws ahead, so that the networks never wait.
+A thread draws ahead, so that the networks never wait; no picture is ever drawn twice.
 """
 
 import queue
@@ -18,7 +18,9 @@ from instantid_demo.faces import appearance
 from instantid_demo.faces import keypoints as keypoint_maps
 from instantid_demo.faces.face import estimate_pose
 from instantid_demo.training.faces import Faces, views
-from instantid_demo.training.pool import RESOLUTION, Pool
+from instantid_demo.training.labelling.labels import Labels
+from instantid_demo.training.pictures import RESOLUTION, Drawn, draw_picture
+from instantid_demo.training.rendered_styles import KEEPS_THE_GROUND
 
 HELD_OUT = 200
 """The last persons are never trained on; the evaluation during training draws them."""
@@ -31,6 +33,10 @@ UNKNOWN_WEIGHT = 0.12
 """What pixels count in losses that compare them where nothing told the networks what is there."""
 MIRRORED_WEIGHT = 0.4
 """The same where the thumbnail shows the mirror image."""
+
+_SOFT, _OLD, _EXTREME = 0.4, 2.0, 1.5
+_RARE = {"bald": 8.0, "blond": 4.0, "sad": 2.0, "lipstick": 2.0, "hat": 1.5, "sunglasses": 1.5, "beard": 1.5}
+"""How much more often photographs are drawn that show what few do."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Drops:
     person: float = 0.12
     embedding: float = 0.04
     thumbnail: float = 0.15
-    parts: float = 0.3
+    parts: float = 0.33
     words: float = 0.08
     map: float = 0.06
 
@@ -84,18 +90,17 @@ class Batch:
 
 
 class Drawer:
-    """Draws batches from a pool; iterating never ends. Held-out persons never appear."""
+    """Draws batches from the photographs; iterating never ends. Held-out and dropped persons never appear."""
 
     def __init__(
-        self, pool: Pool, faces: Faces, tokenizer: CLIPTokenizer, chances: np.ndarray, drops: Drops, seed: int
+        self, faces: Faces, labels: Labels, tokenizer: CLIPTokenizer, styled: float, drops: Drops, seed: int
     ) -> None:
-        """`chances`: `(m,)` of the pool's rows, not normalised; those of held-out persons are ignored."""
-        self.pool, self.faces, self.drops = pool, faces, drops
-        tokens = tokenizer([*pool.captions, ""], padding="max_length", truncation=True, max_length=77)
-        ids = np.array(tokens["input_ids"])
-        self.ids, self.no_words = ids[:-1], ids[-1]
-        trained = np.where(pool.face < len(faces) - HELD_OUT, chances, 0)
-        self.total = np.cumsum(trained / trained.sum())
+        """`styled`: share of pictures in a style."""
+        self.faces, self.labels, self.tokenizer = faces, labels, tokenizer
+        self.styled, self.drops = styled, drops
+        chances = weights(faces, labels)
+        chances[-HELD_OUT:] = 0
+        self.chances = chances / chances.sum()
         self.draw = np.random.default_rng(seed)
 
     def ahead(self, size: int, depth: int = 4) -> Iterator[Batch]:
@@ -106,8 +111,7 @@ class Drawer:
             cv2.setNumThreads(1)
             try:
                 while True:
-                    rows = np.searchsorted(self.total, self.draw.random(size))
-                    ready.put(self.of(np.minimum(rows, len(self.total) - 1)))
+                    ready.put(self.of(self.draw.choice(len(self.chances), size, p=self.chances)))
             except BaseException as error:  # handed over: nobody would hear of it in this thread
                 ready.put(error)
 
@@ -119,60 +123,87 @@ class Drawer:
             yield batch
 
     def of(self, rows: np.ndarray, drop: bool = True, grain: int | None = None) -> Batch:
-        """The examples of the pool's `rows`; without `drop` everything is told, the thumbnail at `grain`."""
-        pool = self.pool
-        sequences, known, words, mapped, likeness = [], [], [], [], []
-        for row in rows:
-            face, keypoints = pool.face[row], pool.keypoints[row]
-            told, sequence, certain = self._identity(face, bool(pool.mirror[row]), drop, grain)
-            sequences.append(sequence)
-            known.append(in_picture(certain, keypoints))
-            lose_words, lose_map = self.draw.random(2) < ((self.drops.words, self.drops.map) if drop else (0, 0))
-            lose_words = lose_words or told == "nothing"
-            words.append(self.no_words if lose_words else self.ids[row])
-            mapped.append(0.0 if lose_map else 1.0)
-            likeness.append(told in ("both", "embedding") and not lose_map and pool.judged[row])
-        pictures = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        """Examples of the photographs `rows`; without `drop` plain ones that are told everything, at `grain`."""
+        drawn = [
+            draw_picture(self.faces, self.labels, row, drop and self.draw.random() < self.styled, drop, self.draw)
+            for row in rows
+        ]
+        told = [self._told(row, picture, drop, grain) for row, picture in zip(rows, drawn, strict=True)]
+        pictures = torch.from_numpy(np.stack([one.picture for one in drawn])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        keypoints = np.stack([one.keypoints for one in drawn])
+        words = [one.caption if one_told.words else "" for one, one_told in zip(drawn, told, strict=True)]
+        ids = self.tokenizer(words, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
         return Batch(
             pictures.contiguous(memory_format=torch.channels_last),
-            torch.from_numpy(np.stack(sequences)),
-            keypoint_tensor(pool.keypoints[rows]),
-            torch.tensor(mapped).view(-1, 1, 1, 1),
-            torch.from_numpy(np.stack(words)).long(),
-            torch.from_numpy(pool.keypoints[rows]),
-            torch.from_numpy(pool.face[rows]),
-            torch.from_numpy(np.stack(known))[:, None],
-            torch.tensor(likeness, dtype=torch.float32),
+            torch.from_numpy(np.stack([one.sequence for one in told])),
+            keypoint_tensor(keypoints),
+            torch.tensor([float(one.map) for one in told]).view(-1, 1, 1, 1),
+            ids,
+            torch.from_numpy(keypoints),
+            torch.from_numpy(np.asarray(rows)),
+            torch.from_numpy(np.stack([one.known for one in told]))[:, None],
+            torch.tensor([float(one.likeness) for one in told]),
         )
 
-    def _identity(self, face: int, mirror: bool, drop: bool, grain: int | None) -> tuple[str, np.ndarray, np.ndarray]:
-        """What is told of a person (both, embedding, thumbnail, nobody, nothing), its rows, and the known part."""
+    def _told(self, row: int, picture: Drawn, drop: bool, grain: int | None) -> "_Told":
+        """What is told of one example."""
         draw, drops = self.draw, self.drops
-        told, parts = "both", False
+        case = "whole"
         if drop:
-            limits = np.cumsum([drops.all, drops.person, drops.embedding, drops.thumbnail, drops.parts])
-            case = int(np.searchsorted(limits, draw.random(), side="right"))
-            told = ("nothing", "nobody", "thumbnail", "embedding", "both", "both")[case]
-            parts = case == 4
+            cases = ("all", "person", "embedding", "thumbnail", "parts")
+            limits = np.cumsum([getattr(drops, name) for name in cases])
+            case = (*cases, "whole")[int(np.searchsorted(limits, draw.random(), side="right"))]
         sequence = np.zeros((1 + appearance.ROWS, appearance.WIDTH), np.float32)
         certain = np.zeros((appearance.SIDE, appearance.SIDE), np.float32)
-        if told in ("both", "embedding"):
-            embedding = self.faces.embeddings[face, int(draw.integers(2))]
+        if embedded := case not in ("all", "person", "embedding"):
+            embedding = self.faces.embeddings[row, int(draw.integers(2))]
             noisy = embedding + (0.02 * draw.standard_normal(len(embedding)).astype(np.float32) if drop else 0)
             sequence[0] = noisy / np.linalg.norm(noisy)
-        if told in ("both", "thumbnail"):
-            other = drop and draw.random() < mirror_chance(self.faces.keypoints[face, 0])
-            photo, keypoints = views(self.faces.pictures[face], self.faces.keypoints[face])[mirror != other]
-            change = small_change(draw) if drop else None
-            small = appearance.thumbnail(photo, keypoints, change)
+        if case not in ("all", "person", "thumbnail"):
+            other = drop and draw.random() < mirror_chance(self.faces.keypoints[row, 0])
+            photo, keypoints = views(self.faces.pictures[row], self.faces.keypoints[row])[picture.mirror != other]
+            small = appearance.thumbnail(photo, keypoints, small_change(draw) if drop else None)
             if drop:
                 small = relit(small, draw)
-            if parts:
+            if case == "parts":
                 small = with_holes(small, draw)
-            grain = grain or int(draw.choice(GRAINS, p=GRAIN_CHANCES))
-            sequence[1:] = appearance.rows(small, grain)
-            certain = small[..., 3] * (MIRRORED_WEIGHT if other else 1)
-        return told, sequence, certain
+            own = picture.scene is None and (picture.style is None or picture.style in KEEPS_THE_GROUND)
+            certain = small[..., 3] if own else appearance.freed(small, ["ground"])[..., 3]
+            if not own and draw.random() < 0.8:  # words say what is behind the person
+                small = appearance.freed(small, ["ground"])
+            sequence[1:] = appearance.rows(small, grain or int(draw.choice(GRAINS, p=GRAIN_CHANCES)))
+            certain = certain * (MIRRORED_WEIGHT if other else 1)
+        lost_words, lost_map = draw.random(2) < ((drops.words, drops.map) if drop else (0, 0))
+        return _Told(
+            sequence,
+            in_picture(certain, picture.keypoints),
+            not (lost_words or case == "all"),
+            not lost_map,
+            embedded and not lost_map and picture.judged,
+        )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is told of one example: rows for the Resampler, the known part `(32, 32)`, words, map; and who may judge."""
+
+    sequence: np.ndarray
+    known: np.ndarray
+    words: bool
+    map: bool
+    likeness: bool
+
+
+def weights(faces: Faces, labels: Labels) -> np.ndarray:
+    """How often each photograph is drawn `(n,)`: never a spoilt one, seldom a soft one, rare looks more often."""
+    skin = labels.measured("skin_L")
+    low, high = np.percentile(skin, (12, 88))
+    chances = np.where(labels.drop == 0, 1.0, 0.0)
+    chances *= np.where(labels.sharpness < 1 / 3, _SOFT, 1)
+    chances *= np.where(np.isin(faces.age, ("50-59", "60-69", "70+")), _OLD, 1)
+    chances *= np.where((skin < low) | (skin > high), _EXTREME, 1)
+    rare = [np.where(labels.words[word] == 1, factor, 1) for word, factor in _RARE.items()]
+    return chances * np.max(rare, axis=0)
 
 
 def mirror_chance(keypoints: np.ndarray) -> float:
@@ -210,10 +241,9 @@ def in_picture(certain: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """`(32, 32)`: how well each place of a 128 picture with these keypoints is known from a thumbnail."""
     move = appearance.move_onto(keypoints, appearance.SIDE)  # picture -> thumbnail
     scale = RESOLUTION // 32
-    to_small = np.concatenate(
-        [move[:, :2] * scale, (move[:, :2] @ np.full(2, (scale - 1) / 2) + move[:, 2])[:, None]], 1
-    )
-    return cv2.warpAffine(certain, to_small, (32, 32), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    shift = move[:, :2] @ np.full(2, (scale - 1) / 2) + move[:, 2]
+    back = np.concatenate([move[:, :2] * scale, shift[:, None]], 1)
+    return cv2.warpAffine(certain, back, (32, 32), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def keypoint_tensor(keypoints: np.ndarray) -> Tensor:

@@ -302,9 +302,7 @@ class HybridTrainer:
     @torch.no_grad()
     def evaluate(self, samples: int, count: int = 48) -> None:
         """Draws held-out persons with the averaged weights into a sheet: real, 1 step, 4 steps, without thumbnail."""
-        pool = self.drawer.pool
-        first = len(self.drawer.faces) - HELD_OUT
-        rows = np.array([int(np.flatnonzero(pool.face == face)[0]) for face in range(first, first + count)])
+        rows = len(self.drawer.faces) - HELD_OUT + np.arange(count)
         self.average.swap()
         report: dict[str, float] = {"samples": samples}
         batch = self.drawer.of(rows, drop=False, grain=appearance.SIDE)

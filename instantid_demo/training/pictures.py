@@ -15,7 +15,7 @@ from instantid_demo.training.scenes import SCENES
 RESOLUTION = 128
 _STYLES, _SCENES = tuple(RENDERERS), tuple(SCENES)
 _SCENE_SHARE = 0.5
-_SMALL_SHARE = 0.7
+_SMALL_SHARE = 0.35
 _LEAST_GROUND = 0.12
 
 

@@ -272,6 +272,26 @@ def with_latents(networks: Networks, channels: int) -> Networks:
     return networks
 
 
+def with_tokenizer(networks: Networks, old: CLIPTokenizer, new: CLIPTokenizer) -> Networks:
+    """The networks with text encoders for another tokenizer; pieces that both know keep what they mean."""
+    known, wanted = old.get_vocab(), new.get_vocab()
+    kept = [(index, known[piece]) for piece, index in wanted.items() if piece in known]
+    for name in ("text_encoder", "text_encoder_2"):
+        encoder = getattr(networks, name)
+        config = type(encoder.config)(**encoder.config.to_dict())
+        config.vocab_size = len(wanted)
+        config.bos_token_id, config.eos_token_id = new.bos_token_id, new.eos_token_id
+        config.pad_token_id = new.eos_token_id
+        fresh, state = type(encoder)(config), encoder.state_dict()
+        (key,) = (key for key in state if key.endswith("token_embedding.weight"))
+        pieces = fresh.state_dict()[key]
+        mine, theirs = (list(indices) for indices in zip(*kept, strict=True))
+        pieces[mine] = state[key][theirs]
+        fresh.load_state_dict({**state, key: pieces})
+        setattr(networks, name, fresh.train())
+    return networks
+
+
 def load_control_net(folder: Path | None) -> ControlNetModel | None:
     """Reads a checkpoint's extra ControlNet back in fp32, to train on; None where it has none."""
     if folder is None or not (folder / ANY_CONTROL).is_dir():
