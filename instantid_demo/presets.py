@@ -53,7 +53,7 @@ class Defaults:
     appearance: float | None = None
     """How much of the photo's thumbnail the model takes where the request leaves it open; None: it takes none."""
     frees: Mapping[FacePart, frozenset[str]] = field(default_factory=dict)
-    """Parts of the face that words speak of: there the words decide, not the thumbnail."""
+    """Parts of the face -> phrases that speak of them: there the words decide, not the thumbnail."""
 
 
 # 896×1152 instead of 1024×1024: SDXL has learned stock photo agencies' watermarks at that size. Guidance 5 is the

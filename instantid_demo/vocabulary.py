@@ -38,6 +38,6 @@ def known_part(prompt: str, known: frozenset[str]) -> tuple[str, list[str]]:
     return ", ".join(clause for clause in clauses if _WORD.search(clause)), left_out
 
 
-def mentions(prompt: str, words: frozenset[str]) -> bool:
-    """Whether a prompt holds one of these words, small letters."""
-    return any(found.group().lower() in words for found in _WORD.finditer(prompt))
+def mentions(prompt: str, phrases: frozenset[str]) -> bool:
+    """Whether a prompt holds one of these phrases, small letters, as whole words."""
+    return any(re.search(rf"(?<![\w-]){re.escape(phrase)}(?![\w-])", prompt.lower()) for phrase in phrases)

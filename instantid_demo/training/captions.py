@@ -290,3 +290,17 @@ def measured(picture: np.ndarray, ground: np.ndarray) -> list[str]:
 
 def _pick(options: tuple[str, ...], draw: np.random.Generator) -> str:
     return options[int(draw.integers(len(options)))]
+
+
+_LEADING = re.compile(r"^(?:(?:with|wearing|in|on|at|by|before|among|against|looking|the|a|an|front of) )+")
+
+
+def phrases_of(label: str) -> set[str]:
+    """How captions say a label, without the small words before it."""
+    return {_LEADING.sub("", phrase) for phrase in (*_BEFORE.get(label, ()), *_AFTER[label])}
+
+
+def phrases_of_places() -> set[str]:
+    """How captions say what is behind a person."""
+    told = {_LEADING.sub("", phrase) for phrases in _PLACES.values() for phrase in phrases}
+    return told | {word for word in _MEASURED if word.endswith("background")}

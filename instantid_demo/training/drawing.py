@@ -256,3 +256,8 @@ def repeated(batch: Batch, count: int) -> Batch:
     """The batch with its first `count` examples once more at the end."""
     both = {name: torch.cat([value, value[:count]]) for name, value in vars(batch).items()}
     return replace(batch, **both)
+
+
+def first(batch: Batch, count: int) -> Batch:
+    """The first `count` examples."""
+    return replace(batch, **{name: value[:count] for name, value in vars(batch).items()})

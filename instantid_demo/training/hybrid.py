@@ -10,8 +10,9 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +23,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from instantid_demo.faces import appearance
 from instantid_demo.training.checkpointing import load_state, save_state
-from instantid_demo.training.drawing import HELD_OUT, UNKNOWN_WEIGHT, Batch, Drawer, repeated
-from instantid_demo.training.faces import Faces
-from instantid_demo.training.joint import Conditions, levels, predict, sample, save_grid
+from instantid_demo.training.denoising import Conditions, levels, predict, sample
+from instantid_demo.training.drawing import HELD_OUT, UNKNOWN_WEIGHT, Batch, Drawer, first, repeated
 from instantid_demo.training.judges import Critic, Recogniser, align_tensor
-from instantid_demo.training.mobileface import KEYPOINTS, SIDE, MobileFace, distance
 from instantid_demo.training.optimizers import Average, MuonAndAdamW
 from instantid_demo.training.pocket import Networks, encode_text
 from instantid_demo.training.precision import autocast
+from instantid_demo.training.recognisers import KEYPOINTS, SIDE, FaceFeatures, MobileFace, distance
+from instantid_demo.training.sheets import save_grid
 from instantid_demo.training.vae import edges, feature_distance, second_distance, texture
 
 log = logging.getLogger(__name__)
@@ -84,25 +85,39 @@ class HybridTrainer:
         networks: Networks,
         vae: AutoencoderTiny,
         drawer: Drawer,
-        faces: Faces,
-        second: MobileFace,
+        helpers: Path,
         recipe: HybridRecipe,
         out: Path,
     ) -> None:
+        """`helpers`: folder of the networks that `labelling.networks.fetch` brought."""
         self.networks, self.drawer, self.recipe, self.out = networks, drawer, recipe, out
-        self.trained = networks.all()
-        for network in self.trained.values():
-            network.requires_grad_(True).train().to(memory_format=torch.channels_last)
+        for network in networks.all().values():
+            network.requires_grad_(False).train().to(memory_format=torch.channels_last)
+        self.trained = self.learners()
+        for part in self.trained.values():
+            part.requires_grad_(True)
+        faces = drawer.faces
         self.vae = vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.encoder, self.decoder = vae.encoder, vae.decoder
         self.recogniser = Recogniser(faces.centre, faces.embeddings.mean(1))
-        self.second = second
+        self.second = MobileFace(helpers)
+        self.held_out = drawer.of(len(faces) - HELD_OUT + np.arange(HELD_OUT), drop=False, grain=appearance.SIDE)
+        chips = align_tensor(self.held_out.pictures, self.held_out.keypoints, KEYPOINTS, SIDE)
+        self.judge = FaceFeatures(helpers, chips)
+        self.persons = self.judge(chips)
+        self.best = -1.0
         self.optimizer = MuonAndAdamW(self.trained.values(), recipe.learning_rate)
         self.decoder_optimizer = torch.optim.AdamW(self.decoder.parameters(), recipe.decoder_rate, betas=(0.9, 0.99))
         self.average = Average(self.trained, recipe.decay)
         self.alpha, self.sigma = levels()
         self.critic = Critic()
+        self.pair: tuple[Tensor, Tensor] | None = None
+        """Real and made pictures of this step that the critic has not seen yet."""
         self.seen: dict[str, float] = {}
+
+    def learners(self) -> dict[str, nn.Module]:
+        """What learns, by name; all else stays as it is."""
+        return self.networks.all()
 
     @torch.no_grad()
     def latents(self, pictures: Tensor) -> Tensor:
@@ -125,7 +140,14 @@ class HybridTrainer:
     def predict(self, noisy: Tensor, timestep: Tensor, told: Conditions) -> Tensor:
         """v `(n, c, 16, 16)` in float32."""
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        return predict(self.networks.unet, self.networks.identity_net, noisy, timestep, told).float()
+        networks = self.networks
+        return predict(networks.unet, networks.identity_net, noisy, timestep, told, networks.control_net).float()
+
+    def losses(self, batch: Batch, lot: np.random.Generator, critic: bool) -> dict[str, Tensor]:
+        """All weighted losses of one batch, of a kind drawn by lot; `critic`: it counts already."""
+        if lot.random() < self.recipe.plain_share:
+            return self.plain(batch)
+        return self.judged(batch, lot.random() < 0.5, critic)
 
     def plain(self, batch: Batch) -> dict[str, Tensor]:
         """The diffusion loss at uniform timesteps."""
@@ -144,7 +166,7 @@ class HybridTrainer:
         clean = torch.cat([clean, clean[: recipe.twins]])
         batch = repeated(batch, recipe.twins)
         noise = torch.randn_like(clean)
-        first = torch.full((len(noise),), 999)
+        noisiest = torch.full((len(noise),), 999)
         with autocast():
             told = self.conditions(batch)
             if later:
@@ -152,12 +174,12 @@ class HybridTrainer:
                 timestep[-recipe.twins :] = timestep[: recipe.twins]
                 with torch.no_grad():
                     # At pure noise the estimate of the clean latents is the negative prediction.
-                    start = -self.predict(noise, first, told)
+                    start = -self.predict(noise, noisiest, told)
                 alpha, sigma = (level[timestep].view(-1, 1, 1, 1) for level in (self.alpha, self.sigma))
                 noisy = alpha * start + sigma * noise
                 estimate = alpha * noisy - sigma * self.predict(noisy, timestep, told)
             else:
-                estimate = -self.predict(noise, first, told)
+                estimate = -self.predict(noise, noisiest, told)
             made = self.decoder(estimate.contiguous(memory_format=torch.channels_last)).float()
         return self.losses_of(batch, clean, estimate, made, critic)
 
@@ -240,15 +262,15 @@ class HybridTrainer:
         """One update of the networks, of their average, and of the critic where it was asked; the losses."""
         # The processor's fused attention is fast forwards and slow backwards: the plain one takes a quarter less time.
         with sdpa_kernel(SDPBackend.MATH):
-            plain = lot.random() < self.recipe.plain_share
-            losses = self.plain(batch) if plain else self.judged(batch, lot.random() < 0.5, critic)
+            losses = self.losses(batch, lot, critic)
             self.optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.networks.parameters(), 2.0)
         self.optimizer.step()
         self.average.update()
-        if not plain:
+        if self.pair is not None:
             self.seen["critic"] = self.critic.learn(*self.pair)
+            self.pair = None
         return losses
 
     def run(self, stop: Callable[[], bool] = lambda: False, every: float = 1200) -> None:
@@ -257,7 +279,7 @@ class HybridTrainer:
         `every`: seconds between two looks at held-out persons.
         """
         recipe = self.recipe
-        parts = {
+        parts: dict[str, Any] = {
             **self.trained,
             "optimizer": self.optimizer,
             "average": self.average,
@@ -298,27 +320,36 @@ class HybridTrainer:
                 evaluated = time.monotonic()
         save_state(self.out / "state.pt", parts, time.monotonic() - began, samples)
         self.evaluate(samples)
+        load_state(self.out / "best.pt", self.trained)
 
     @torch.no_grad()
     def evaluate(self, samples: int, count: int = 48) -> None:
-        """Draws held-out persons with the averaged weights into a sheet: real, 1 step, 4 steps, without thumbnail."""
-        rows = len(self.drawer.faces) - HELD_OUT + np.arange(count)
+        """Draws held-out persons with the averaged weights into a sheet: real, 1 step, 4 steps, without thumbnail.
+
+        What the judge likes best is kept: it has no part in any loss, so it cannot be pleased by other means.
+        """
         self.average.swap()
         report: dict[str, float] = {"samples": samples}
-        batch = self.drawer.of(rows, drop=False, grain=appearance.SIDE)
-        bare = self.drawer.of(rows, drop=False)
+        batch = first(self.held_out, count)
+        bare = replace(batch, sequence=batch.sequence.clone())
         bare.sequence[:, 1:] = 0
         shown = [batch.pictures[:24]]
         shape = (count, self.networks.unet.config.in_channels, 16, 16)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         for name, told_batch, steps in (("1", batch, 1), ("4", batch, 4), ("bare", bare, 4)):
             with autocast():
-                latents = sample(self.networks, self.conditions(told_batch), steps, noise, self.alpha, self.sigma)
+                latents = sample(self.predict, self.conditions(told_batch), steps, noise, self.alpha, self.sigma)
                 made = self.decoder(latents.contiguous(memory_format=torch.channels_last)).float()
                 self.recognised(told_batch, made, torch.arange(count))
             report |= {f"dlib {name}": self.seen["dlib"], f"second {name}": self.seen["second"]}
+            seen = self.judge(align_tensor(made, batch.keypoints, KEYPOINTS, SIDE)) @ self.persons.T
+            report[f"judge {name}"] = seen.diagonal().mean().item()
+            report[f"rank-1 {name}"] = (seen.argmax(1) == torch.arange(count)).float().mean().item()
             report[f"texture {name}"] = (texture(made).mean() / texture(batch.pictures).mean()).item()
             shown.append(made[:24])
+        if report["judge 4"] > self.best:
+            self.best = report["judge 4"]
+            save_state(self.out / "best.pt", self.trained, 0, samples)
         self.average.swap()
         save_grid(shown, self.out / f"samples-{samples:07d}.png")
         with (self.out / "evaluation.jsonl").open("a") as file:

@@ -1,9 +1,6 @@
-"""What looks at decoded pictures during training and sends gradients back: the recogniser and a keypoint reader."""
+"""What looks at decoded pictures during training and sends gradients back: the recogniser and a critic."""
 
-import logging
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,11 +9,8 @@ from torch import Tensor, nn
 
 from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
 from instantid_demo.faces.offline import CHIP_KEYPOINTS
-from instantid_demo.training.pool import RESOLUTION, Pool
 from instantid_demo.training.precision import autocast
 from instantid_demo.training.vae import PatchDiscriminator
-
-log = logging.getLogger(__name__)
 
 _CHIP = torch.from_numpy(CHIP_KEYPOINTS * CHIP_SIZE)
 _DEPTHS = (0, 3, 7, 10)
@@ -90,69 +84,6 @@ def align_tensor(
     normalised = (2 * points + 1) / size - 1
     grid = normalised.view(len(pictures), side, side, 2)
     return F.grid_sample(pictures.float(), grid, align_corners=False, padding_mode="border")
-
-
-class KeypointReader(nn.Module):
-    """A small network that reads the five keypoints off a picture, trained on the pool's own pictures."""
-
-    def __init__(self, width: int = 48) -> None:
-        super().__init__()
-
-        def layer(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-            convolution = nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation)
-            return nn.Sequential(convolution, nn.GroupNorm(8, outputs), nn.SiLU())
-
-        self.layers = nn.Sequential(
-            layer(3, width, 2),
-            layer(width, 2 * width, 2),
-            layer(2 * width, 2 * width),
-            layer(2 * width, 2 * width, dilation=2),
-            layer(2 * width, 2 * width, dilation=4),
-            layer(2 * width, 2 * width, dilation=2),
-            nn.Conv2d(2 * width, 5, 1),
-        )
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures `(n, 3, 128, 128)` in -1..1 -> keypoints `(n, 5, 2)` in pixels (soft-argmax of heat maps)."""
-        heat = self.layers(pictures.to(memory_format=torch.channels_last)).float()
-        side = heat.shape[-1]
-        weights = heat.flatten(2).softmax(-1).view_as(heat)
-        axis = (torch.arange(side, dtype=torch.float32) + 0.5) * (RESOLUTION / side) - 0.5
-        return torch.stack([(weights.sum(2) * axis).sum(-1), (weights.sum(3) * axis).sum(-1)], -1)
-
-
-def keypoint_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean distance in units of the eye distance, `(n,)`."""
-    eyes = (wanted[:, 0] - wanted[:, 1]).norm(dim=-1).clamp(min=8)
-    return (found - wanted).norm(dim=-1).mean(1) / eyes
-
-
-def train_reader(pool: Pool, file: Path, minutes: float, batch: int = 48, seed: int = 1) -> KeypointReader:
-    """Trains the keypoint reader, or reads it from `file`; it comes back frozen."""
-    reader = KeypointReader().to(memory_format=torch.channels_last)
-    if file.exists():
-        reader.load_state_dict(torch.load(file, weights_only=True))
-        return reader.eval().requires_grad_(False)
-    draw = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.01)
-    began, step = time.monotonic(), 0
-    while (share := (time.monotonic() - began) / (60 * minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, step / 50) * (0.5 + 0.5 * np.cos(np.pi * share))
-        rows = np.sort(draw.integers(len(pool), size=batch))
-        pictures = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        pictures = pictures + 0.1 * torch.rand(()) * torch.randn_like(pictures)
-        with autocast():
-            found = reader(pictures)
-        error = keypoint_error(found, torch.from_numpy(pool.keypoints[rows])).mean()
-        optimizer.zero_grad(set_to_none=True)
-        error.backward()
-        optimizer.step()
-        step += 1
-        if step % 50 == 0:
-            log.info("keypoint reader step %d, error %.4f eye distances", step, error.item())
-    torch.save(reader.state_dict(), file)
-    return reader.eval().requires_grad_(False)
 
 
 class Critic:

@@ -282,7 +282,7 @@ def with_tokenizer(networks: Networks, old: CLIPTokenizer, new: CLIPTokenizer) -
         config.vocab_size = len(wanted)
         config.bos_token_id, config.eos_token_id = new.bos_token_id, new.eos_token_id
         config.pad_token_id = new.eos_token_id
-        fresh, state = type(encoder)(config), encoder.state_dict()
+        fresh, state = type(encoder)(config).float(), encoder.state_dict()
         (key,) = (key for key in state if key.endswith("token_embedding.weight"))
         pieces = fresh.state_dict()[key]
         mine, theirs = (list(indices) for indices in zip(*kept, strict=True))

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
 from instantid_demo.faces.offline import CHIP_KEYPOINTS
 from instantid_demo.training.checkpointing import load_state, save_state
-from instantid_demo.training.mobileface import SIDE, MobileFace, distance
-from instantid_demo.training.pool import Pool
 from instantid_demo.training.precision import autocast
+from instantid_demo.training.recognisers import SIDE, MobileFace, distance
 from instantid_demo.training.rendered_styles import RENDERERS, background
 
 log = logging.getLogger(__name__)
@@ -252,52 +251,3 @@ def psnr(vae: AutoencoderTiny, pictures: np.ndarray, draw: np.random.Generator) 
     real = crop(pictures, 128, draw)
     made = vae.decode(vae.encode(real).latents).sample.clamp(-1, 1)
     return float((-10 * torch.log10((made - real).square().mean((1, 2, 3)) / 4)).mean())
-
-
-def finish_decoder(vae: AutoencoderTiny, pool: Pool, recipe: VaeRecipe, out: Path) -> AutoencoderTiny:
-    """Teaches the decoder the rendered styles' colours, from the pool's latents, and saves it to `out`.
-
-    The encoder stays as it is, so that the latents on disk remain those of this autoencoder.
-    """
-    torch.manual_seed(recipe.seed + 1)
-    draw = np.random.default_rng(recipe.seed + 1)
-    decoder = vae.decoder.to(memory_format=torch.channels_last).train()
-    critic = PatchDiscriminator().to(memory_format=torch.channels_last)
-    judge = DlibResNet.pretrained().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(decoder.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    critic_optimizer = torch.optim.AdamW(critic.parameters(), 4e-4, betas=(0.5, 0.99))
-    began, step = time.monotonic(), 0
-    while (progress := (time.monotonic() - began) / (60 * recipe.minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * float(min(1.0, step / 50) * 0.5 * (1 + np.cos(np.pi * progress)))
-        rows = np.sort(draw.integers(len(pool), size=recipe.batch))
-        latents = torch.from_numpy(pool.latents[rows].astype(np.float32)).contiguous(memory_format=torch.channels_last)
-        real = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with autocast():
-            made = decoder(latents + recipe.latent_noise * torch.randn_like(latents))
-            features = feature_distance(judge, made, real)
-        made = made.float()
-        edge = sum(F.l1_loss(a, b) for a, b in zip(edges(made), edges(real), strict=True))
-        pixel = F.l1_loss(made, real)
-        loss = pixel + edge + F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(real, 4))
-        loss = loss + recipe.feature_weight * features
-        judged = progress > 0.2
-        critic.requires_grad_(False)
-        with autocast():
-            loss = loss - (recipe.adversarial_weight * critic(made).float().mean() if judged else 0)
-        critic.requires_grad_(True)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        with autocast():
-            scores = critic(torch.cat([real, made.detach()])).float()
-        critic_loss = F.relu(1 - scores[: len(real)]).mean() + F.relu(1 + scores[len(real) :]).mean()
-        critic_optimizer.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        critic_optimizer.step()
-        step += 1
-        if step % 25 == 0:
-            log.info("decoder step %d  l1 %.4f  features %.3f", step, pixel.item(), features.item())
-    vae.eval().save_pretrained(out)
-    return vae

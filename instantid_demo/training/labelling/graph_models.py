@@ -42,11 +42,16 @@ class GraphModel:
     @torch.inference_mode()
     def run(self, pictures: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
         """The named nodes' values for `pictures` `(n, h, w, c)` float32, in the range that the network expects."""
-        values = self._constants | {self._input: torch.from_numpy(np.ascontiguousarray(pictures, np.float32))}
+        given = torch.from_numpy(np.ascontiguousarray(pictures, np.float32))
+        return [value.numpy() for value in self.tensors(given, outputs)]
+
+    def tensors(self, pictures: torch.Tensor, outputs: list[str]) -> list[torch.Tensor]:
+        """The same as tensors, through which gradients flow back to the pictures."""
+        values = self._constants | {self._input: pictures}
         for name in self._order(outputs):
             node = self._nodes[name]
             values[name] = _OPERATIONS[node["op"]]([values[_name(i)] for i in node["input"]], node.get("attr") or {})
-        return [values[name].numpy() for name in outputs]
+        return [values[name] for name in outputs]
 
     def _order(self, outputs: list[str]) -> list[str]:
         order: list[str] = []
@@ -193,6 +198,7 @@ _OPERATIONS: dict[str, Operation] = {
     "MatMul": _matrix_product,
     "ResizeBilinear": _resize,
     "Mean": _mean,
+    "Sub": lambda inputs, attributes: inputs[0] - inputs[1],
     "Pad": _pad,
     "Prelu": _prelu,
     "Reshape": lambda inputs, attributes: inputs[0].reshape(tuple(inputs[1].tolist())),

