@@ -56,10 +56,13 @@ class Posed:
     age: float | None = None
     """Years as the recogniser estimates them from the photo; None where it does not tell."""
 
+    sequence: np.ndarray | None = field(default=None, repr=False)
+    """(k, d) float32: embedding and thumbnail as the adapter takes them; None: the embedding alone."""
+
     @property
     def embedding(self) -> np.ndarray:
         """(d,) or (k, d) float32, as the adapter takes it."""
-        return self.identity.embedding
+        return self.identity.embedding if self.sequence is None else self.sequence
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,7 @@ def prepare(
     else:
         posed = (_one(request, people, size, family, pose, scene, notes),)
     notes += _turned_too_far([person.view for person in posed], defaults)
+    posed = tuple(_seen(person, request, defaults, text) for person in posed)
     complete = filled(request, model, recipe, size, settings)
     seed = complete.seed or 0
     return Prepared(
@@ -219,6 +223,18 @@ def prepare(
         control_mask=_free_background(posed, size) if request.enhance_non_face else None,
         notes=tuple(notes),
     )
+
+
+def _seen(person: Posed, request: GenerationRequest, defaults: Defaults, text: Words) -> Posed:
+    """The person with the photo's looks beside the embedding, where the model takes them.
+
+    Words win over the photo: of what they speak is left free.
+    """
+    if defaults.appearance is None:
+        return person
+    amount = defaults.appearance if request.appearance is None else request.appearance
+    spoken = {part for part, meant in defaults.frees.items() if vocabulary.mentions(text.prompt, meant)}
+    return replace(person, sequence=person.identity.sequence(amount, spoken | set(request.free)))
 
 
 def _left_out(text: Words) -> list[str]:

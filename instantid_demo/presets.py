@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instantid_demo.method.checkpoints import FewStep
-from instantid_demo.request import Quality, RequestError, Scheduler
+from instantid_demo.request import FacePart, Quality, RequestError, Scheduler
 
 Family = Literal["pocket", "sdxl", "sd15"]
 
@@ -52,6 +52,10 @@ class Defaults:
     """Degrees of yaw, pitch and roll up to which `evaluate --full` found heads good; empty: no limit known."""
     words: frozenset[str] = frozenset()
     """All words that the model learned (`words.json` of its folder); empty: any."""
+    appearance: float | None = None
+    """How much of the photo's thumbnail the model takes where the request leaves it open; None: it takes none."""
+    frees: Mapping[FacePart, frozenset[str]] = field(default_factory=dict)
+    """Parts of the face -> phrases that speak of them: there the words decide, not the thumbnail."""
 
 
 # 896×1152 instead of 1024×1024: SDXL has learned stock photo agencies' watermarks at that size. Guidance 5 is the
@@ -154,6 +158,8 @@ def pocket(folder: Path) -> Defaults:
             adapter_unit=float(entry.get("adapter_unit", 1.0)),
             turns={axis: float(entry["turns"][axis]) for axis in entry.get("turns", {})},
             words=_words(folder / "words.json"),
+            appearance=None if entry.get("appearance") is None else float(entry["appearance"]),
+            frees={part: frozenset(entry["frees"][part]) for part in entry.get("frees", {})},
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise RequestError(f"{file} is damaged: get the program again, or another model.") from error

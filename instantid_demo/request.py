@@ -22,6 +22,7 @@ Quality = Literal["quality", "fast", "draft"]
 Scheduler = Literal["auto", "euler", "euler_ancestral", "ddim", "dpmpp_2m", "dpmpp_2m_karras", "lcm", "tcd", "unipc"]
 ControlKind = Literal["pose", "depth", "canny"]
 PictureFormat = Literal["png", "jpeg", "webp"]
+FacePart = Literal["hair", "eyes", "mouth", "skin", "ground"]
 
 
 class RequestError(Exception):
@@ -211,6 +212,24 @@ class GenerationRequest(Model):
     )
     adapter_strength: float = Field(
         0.8, **about("Likeness", "Strength of the image adapter.", "likeness", ge=0, le=1.5, step=0.05, advanced=True)
+    )
+    appearance: float | None = Field(
+        None,
+        **about(
+            "Looks of the photo",
+            "How much of the photo's skin, hair and light is kept beside the face itself; empty: as measured best. "
+            "Models that do not look at them ignore this.",
+            "likeness",
+            ge=0,
+            le=1,
+            step=0.05,
+            advanced=True,
+        ),
+    )
+    free: tuple[FacePart, ...] = Field(
+        (),
+        max_length=5,
+        **about("Parts left free", "Not taken from the photo's looks, but from the words.", "likeness", advanced=True),
     )
     identity_start: float = Field(
         0.0, **about("IdentityNet from", "Share of the steps.", "likeness", ge=0, le=1, step=0.05, advanced=True)

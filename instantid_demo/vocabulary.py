@@ -36,3 +36,8 @@ def known_part(prompt: str, known: frozenset[str]) -> tuple[str, list[str]]:
         kept = less
     clauses = (" ".join(clause.split()) for clause in re.split(r"[,.;|\n]+(?!\d)", kept))
     return ", ".join(clause for clause in clauses if _WORD.search(clause)), left_out
+
+
+def mentions(prompt: str, phrases: frozenset[str]) -> bool:
+    """Whether a prompt holds one of these phrases, small letters, as whole words."""
+    return any(re.search(rf"(?<![\w-]){re.escape(phrase)}(?![\w-])", prompt.lower()) for phrase in phrases)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from instantid_demo import flags, framing
-from instantid_demo.evaluation import obedience, scenes, scores
+from instantid_demo.evaluation import looks, obedience, scenes, scores
 from instantid_demo.evaluation.embedders import Embedder, independent
 from instantid_demo.evaluation.scenes import nearest
 from instantid_demo.request import GenerationRequest, RequestError, Result, View
@@ -143,6 +143,7 @@ def evaluate(engine: "Engine", files: Sequence[Path], plan: Plan, told: Told = l
         "ceiling": _ceiling(engine, people, references, plan),
         "disturbed": _disturbed(engine, [person.made for person in people], references, plan),
         "detail": round(statistics.median(obedience.detail(person.made, person.own_crop) for person in people), 4),
+        "looks": looks.summary([looks.compare(person.made, person.own_crop, person.wanted) for person in people]),
         "second_recogniser": _second(judge, people),
         "settings": _settings(engine, people, plan),
     }
@@ -264,12 +265,46 @@ def _disturbed(
 
 
 def _second(judge: Embedder | None, people: list[Person]) -> dict[str, Any] | None:
-    """The same comparison in another recogniser's eyes, on the model's own detections."""
+    """The same comparison in another recogniser's eyes, on the model's own detections.
+
+    Beside it what this judge says of the portrait itself in the picture's framing: as a thumbnail of 24 pixels, which
+    a likeness must beat, and mirrored, which it cannot.
+    """
     if judge is None:
         return None
     references = np.stack([judge.embed(person.picture, person.reference.keypoints) for person in people])
     queries = [None if person.found is None else judge.embed(person.made, person.found.keypoints) for person in people]
-    return {"name": judge.name, **scores.compare(queries, references).summary()}
+    floor = [judge.embed(looks.thumbnail(person.own_crop), person.wanted) for person in people]
+    ceiling = [
+        judge.embed(ImageOps.mirror(person.own_crop), _mirrored(person.wanted, person.own_crop.width))
+        for person in people
+    ]
+    compared = scores.compare(queries, references)
+    return {
+        "name": judge.name,
+        **compared.summary(),
+        "thumbnail": scores.compare(floor, references).summary(),
+        "mirrored": scores.compare(ceiling, references).summary(),
+        "rank1_by_skin": _by_skin(people, compared.ranks),
+    }
+
+
+def _mirrored(keypoints: np.ndarray, width: int) -> np.ndarray:
+    """Keypoints `(5, 2)` in the mirror image of a picture `width` pixels wide."""
+    swapped = keypoints[[1, 0, 2, 4, 3]].copy()
+    swapped[:, 0] = width - 1 - swapped[:, 0]
+    return swapped
+
+
+def _by_skin(people: Sequence[Person], ranks: Sequence[int | None]) -> dict[str, dict[str, float]]:
+    """Rank-1 and number of people by the light of the portrait's cheeks."""
+    tones = [looks.compare(person.made, person.own_crop, person.wanted).tone for person in people]
+    hits_of = {
+        name: [rank == 0 for rank, tone in zip(ranks, tones, strict=True) if tone == name] for name in looks.TONES
+    }
+    return {
+        name: {"people": len(hits), "rank1": round(statistics.fmean(hits), 4)} for name, hits in hits_of.items() if hits
+    }
 
 
 def _styles(

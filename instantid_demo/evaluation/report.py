@@ -37,11 +37,29 @@ def table(figures: dict[str, Any]) -> str:
         ("Keypoint error (eye distances)", _number(figures["keypoint_error"]), _number(crop["keypoint_error"])),
         ("Seconds per picture", _number(figures["seconds_per_picture"]), ""),
     ]
+    seen = figures["looks"]
+    rows += [
+        ("Colour of the cheeks, off by (Lab)", _number(seen["cheeks"]), ""),
+        ("Face darker than the portrait's by (Lab L)", _number(seen["darker"]), ""),
+        ("Gradients of the inner face (1: the portrait's)", _number(seen["gradients"]), _number(1.0)),
+    ]
     if second := figures["second_recogniser"]:
+        floor, ceiling = second["thumbnail"], second["mirrored"]
         rows += [
-            (f"Rank-1, judged by {second['name']}", _share(second["rank1"]), ""),
-            (f"Difference of cosines, {second['name']}", _number(second["separation"]), ""),
+            (f"Rank-1, judged by {second['name']}", _share(second["rank1"]), _share(ceiling["rank1"])),
+            ("… of the portrait as a thumbnail of 24 pixels", _share(floor["rank1"]), ""),
+            (
+                f"Cosine to the own person, {second['name']}",
+                _number(second["matched_cosine"]),
+                _number(ceiling["matched_cosine"]),
+            ),
+            ("… of the thumbnail", _number(floor["matched_cosine"]), ""),
+            (f"Difference of cosines, {second['name']}", _number(second["separation"]), _number(ceiling["separation"])),
         ]
+        for name, group in second["rank1_by_skin"].items():
+            rows.append(
+                (f"Rank-1 of {group['people']} people with {name} skin, {second['name']}", _share(group["rank1"]), "")
+            )
     if "styles" in figures:
         rows += [
             (f"Style promises kept ({len(figures['styles'])} styles)", _share(figures["style_obedience"]), ""),

@@ -22,6 +22,7 @@ class Face:
         crop: The face with some margin, RGB, at most 256 pixels.
         pose: Estimated direction of the head.
         age: Estimated years, where the analyser tells.
+        thumbnail: `(24, 24, 4)` float32 (see `appearance.thumbnail`), where models of this analyser can use it.
     """
 
     box: np.ndarray
@@ -31,6 +32,7 @@ class Face:
     crop: Image.Image = field(repr=False)
     pose: View = field(default_factory=View)
     age: float | None = None
+    thumbnail: np.ndarray | None = field(default=None, repr=False)
 
 
 def largest(boxes: Sequence[Sequence[float]]) -> int:

@@ -10,6 +10,8 @@ from instantid_demo.request import RequestError
 
 SUFFIXES = (".safetensors", ".npy", ".pt")
 MOST_BYTES = 2**20
+THUMBNAIL = "thumbnail"
+"""What an identity card may hold beside its embedding."""
 
 
 def is_identity(file: Any) -> bool:
@@ -48,7 +50,7 @@ def _tensors(file: Path) -> list[np.ndarray]:
     if file.suffix.lower() == ".safetensors":
         from safetensors.numpy import load_file
 
-        return [_real(array) for array in load_file(file).values()]
+        return [_real(array) for name, array in load_file(file).items() if name != THUMBNAIL]
     import torch
 
     from instantid_demo.method.checkpoints import scan_pickle

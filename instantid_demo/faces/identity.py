@@ -1,15 +1,15 @@
 """Who a person is to the model: a face embedding, from one photo or several, that can be kept and blended."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 
-from instantid_demo.faces import foreign
+from instantid_demo.faces import appearance, foreign
 from instantid_demo.faces.face import Face
-from instantid_demo.request import RequestError
+from instantid_demo.request import FacePart, RequestError
 
 Recogniser = Literal["dlib", "antelopev2"]
 DIMENSIONS: dict[str, int] = {"dlib": 128, "antelopev2": 512}
@@ -30,12 +30,14 @@ class Identity:
         model: The recogniser that made it: dlib (d = 128) or antelopev2 (d = 512).
         photos: How many photos it came from.
         outliers: Indices of photos that look like someone else.
+        thumbnail: `(24, 24, 4)`: what the first photo looks like beside the embedding (see `appearance`), or None.
     """
 
     embedding: np.ndarray
     model: str
     photos: int = 1
     outliers: tuple[int, ...] = ()
+    thumbnail: np.ndarray | None = None
 
     @classmethod
     def from_faces(
@@ -53,13 +55,16 @@ class Identity:
             raise RequestError("No face to make an identity from: choose a photo that shows one.")
         embeddings = np.stack([np.asarray(face.embedding, np.float32) for face in faces])
         outliers = _outliers(embeddings, SAME_PERSON.get(model, 0.3))
+        # An average of several thumbnails would be a ghost; light and hair differ from photo to photo.
+        thumbnail = faces[0].thumbnail
         if len(faces) == 1:
-            return cls(embeddings[0], model)
+            return cls(embeddings[0], model, thumbnail=thumbnail)
         if combine == "concatenate":
-            return cls(embeddings, model, len(faces), outliers)
+            return cls(embeddings, model, len(faces), outliers, thumbnail)
         lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
         mean = (embeddings / lengths).mean(0)
-        return cls((mean / np.linalg.norm(mean) * lengths.mean()).astype(np.float32), model, len(faces), outliers)
+        average = (mean / np.linalg.norm(mean) * lengths.mean()).astype(np.float32)
+        return cls(average, model, len(faces), outliers, thumbnail)
 
     @property
     def mean(self) -> np.ndarray:
@@ -68,6 +73,8 @@ class Identity:
 
     def blend(self, other: "Identity", share: float) -> Self:
         """The identity at `share` of the way to `other` on the sphere; 0 is this one, 1 the other.
+
+        Their thumbnails are aligned by the faces' keypoints and dissolve into each other; with one alone there is none.
 
         Raises:
             RequestError: the two were made with different recognisers.
@@ -85,15 +92,36 @@ class Identity:
         else:
             mixed = (np.sin((1 - share) * angle) * one + np.sin(share * angle) * two) / np.sin(angle)
         length = (1 - share) * lengths[0] + share * lengths[1]
-        return replace(self, embedding=(mixed * length).astype(np.float32), photos=self.photos + other.photos)
+        thumbnail = None
+        if self.thumbnail is not None and other.thumbnail is not None:
+            thumbnail = (1 - share) * self.thumbnail + share * other.thumbnail
+        embedding = (mixed * length).astype(np.float32)
+        return replace(self, embedding=embedding, photos=self.photos + other.photos, thumbnail=thumbnail)
 
-    def save(self, file: Path) -> None:
-        """Writes an identity card: the embedding alone, marked as biometric data, no picture."""
+    def sequence(self, amount: float | None, free: Collection[FacePart] = ()) -> np.ndarray:
+        """What the Resampler takes: `(d,)` or `(k, d)`, or `(k + 16, 128)` with the thumbnail's rows behind it.
+
+        Args:
+            amount: 0 (the embedding alone) to 1 (all that the thumbnail shows); None: the model takes no thumbnail.
+            free: Parts of the face that are left to words and chance.
+        """
+        if amount is None:
+            return self.embedding
+        behind = np.zeros((appearance.ROWS, appearance.WIDTH), np.float32)
+        if self.thumbnail is not None and amount > 0:
+            behind = appearance.rows(appearance.freed(self.thumbnail, free), appearance.grain(amount))
+        return np.concatenate([np.atleast_2d(self.embedding), behind])
+
+    def save(self, file: Path, *, thumbnail: bool = False) -> None:
+        """Writes an identity card, marked as biometric data: the embedding alone, and the thumbnail only if asked."""
         from safetensors.numpy import save_file
 
         file.parent.mkdir(parents=True, exist_ok=True)
         about = {"format": CARD_FORMAT, "model": self.model, "photos": str(self.photos), "notice": NOTICE}
-        save_file({"embedding": np.ascontiguousarray(self.embedding, np.float32)}, file, metadata=about)
+        tensors = {"embedding": np.ascontiguousarray(self.embedding, np.float32)}
+        if thumbnail and self.thumbnail is not None:
+            tensors[foreign.THUMBNAIL] = np.ascontiguousarray(self.thumbnail, np.float32)
+        save_file(tensors, file, metadata=about)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -109,7 +137,7 @@ class Identity:
             raise RequestError(f"{file.name} is not an identity card: choose one that was saved here, or a photo.")
         photos = about.get("photos", "1")
         is_number = photos.isascii() and photos.isdecimal() and len(photos) <= _DIGITS
-        return cls(embedding, about["model"], int(photos) if is_number else 1)
+        return cls(embedding, about["model"], int(photos) if is_number else 1, thumbnail=_thumbnail(file))
 
 
 def card_metadata(file: Path) -> dict[str, str]:
@@ -122,6 +150,23 @@ def card_metadata(file: Path) -> dict[str, str]:
     except (OSError, SafetensorError):
         return {}
     return about if about.get("format") == CARD_FORMAT else {}
+
+
+def _thumbnail(file: Path) -> np.ndarray | None:
+    """The thumbnail of an identity card, where it has one that can be.
+
+    Raises:
+        RequestError: it has one that cannot.
+    """
+    from safetensors.numpy import load_file
+
+    thumbnail = load_file(file).get(foreign.THUMBNAIL)
+    if thumbnail is None:
+        return None
+    shape = (appearance.SIDE, appearance.SIDE, 4)
+    if thumbnail.shape != shape or not (np.isfinite(thumbnail).all() and 0 <= thumbnail.min() <= thumbnail.max() <= 1):
+        raise RequestError(f"{file.name} is damaged: make the card anew from a photo.")
+    return thumbnail
 
 
 def _outliers(embeddings: np.ndarray, least: float) -> tuple[int, ...]:

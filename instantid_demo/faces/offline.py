@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from instantid_demo.faces import turns
+from instantid_demo.faces import appearance, turns
 from instantid_demo.faces.face import Face, crop, estimate_pose
 
 CHIP_SIZE = 150
@@ -62,7 +62,15 @@ class OfflineAnalyser:
         if limit is not None:
             found = sorted(found, key=lambda item: -(item[0][2] - item[0][0]) * (item[0][3] - item[0][1]))[:limit]
         faces = [
-            Face(box, score, points, self.embed(pixels, points), crop(picture, box), estimate_pose(points))
+            Face(
+                box,
+                score,
+                points,
+                self.embed(pixels, points),
+                crop(picture, box),
+                estimate_pose(points),
+                thumbnail=appearance.thumbnail(pixels, points),
+            )
             for box, score, points in found
         ]
         return sorted(faces, key=lambda face: float(face.box[0] + face.box[2]))

@@ -27,10 +27,11 @@ from instantid_demo.request import RequestError
 from instantid_demo.training import examples
 from instantid_demo.training.adapter_model import AdapterModel, Format, describe
 from instantid_demo.training.checkpointing import load_state, save_state
+from instantid_demo.training.denoising import Conditions
 from instantid_demo.training.examples import Examples, KnownFaces
-from instantid_demo.training.joint import Conditions, save_grid
 from instantid_demo.training.optimizers import Average
 from instantid_demo.training.shards import Photograph
+from instantid_demo.training.sheets import save_grid
 from instantid_demo.training.tracking import Tracker
 
 log = logging.getLogger(__name__)

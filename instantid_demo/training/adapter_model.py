@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from instantid_demo.method import checkpoints
 from instantid_demo.request import RequestError
-from instantid_demo.training.joint import Conditions, predict
+from instantid_demo.training.denoising import Conditions, predict
 from instantid_demo.training.pocket import adapter_state
 
 RESAMPLER_DEPTH, HEAD_WIDTH = 4, 64

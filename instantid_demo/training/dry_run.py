@@ -24,8 +24,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from instantid_demo.training.adapter import AdapterRecipe, AdapterTrainer
 from instantid_demo.training.adapter_model import AdapterModel
+from instantid_demo.training.denoising import Conditions
 from instantid_demo.training.examples import KnownFaces
-from instantid_demo.training.joint import Conditions
 from instantid_demo.training.pocket import train_tokenizer
 from instantid_demo.training.shards import Photograph, photographs
 

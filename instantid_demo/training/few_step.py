@@ -5,16 +5,18 @@ a preset names. Where the whole path has four steps no consistency along the way
 student's only step is drawn towards the picture at the path's end.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
-from instantid_demo.training.joint import Batch, JointRecipe, Trainer, sample, texture
+from instantid_demo.training.denoising import sample
+from instantid_demo.training.drawing import Batch
+from instantid_demo.training.hybrid import HybridRecipe, HybridTrainer
 from instantid_demo.training.precision import autocast
 
 FILE = "few-step.safetensors"
@@ -23,16 +25,16 @@ LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "net.0.proj
 
 
 @dataclass(frozen=True)
-class FewStepRecipe(JointRecipe):
-    """Numbers of this stage; all losses are distances to the teacher's picture, but for likeness and keypoints."""
+class FewStepRecipe(HybridRecipe):
+    """Numbers of this stage; the losses are distances to the teacher's picture, and what the recognisers say."""
 
     rank: int = 16
     teacher_steps: int = 4
-    latent_weight: float = 1.0
-    pixel_weight: float = 2.0
+    decoder_every: int = 0
+    variety_weight: float = 0.0
 
 
-class FewStepTrainer(Trainer):
+class FewStepTrainer(HybridTrainer):
     """Trains a LoRA on the UNet's layers; the networks without it are the teacher."""
 
     recipe: FewStepRecipe
@@ -46,30 +48,22 @@ class FewStepTrainer(Trainer):
         ends = f"lora_A.{ADAPTER}", f"lora_B.{ADAPTER}"
         return {"lora": nn.ModuleList([part for name, part in unet.named_modules() if name.endswith(ends)])}
 
-    def losses(self, batch: Batch, judge: bool) -> dict[str, Tensor]:
-        """All weighted losses of one batch; `judge` is always on here."""
+    def losses(self, batch: Batch, lot: np.random.Generator, critic: bool) -> dict[str, Tensor]:
+        """All weighted losses of one batch: what the only step draws, against the end of the teacher's path."""
         recipe, unet = self.recipe, self.networks.unet
-        noise = torch.randn_like(batch.latents)
+        noise = torch.randn(len(batch.ids), unet.config.in_channels, 16, 16)
         with autocast():
-            told, whole = self.conditions(batch, drop=True)
+            told = self.conditions(batch)
             with torch.no_grad():
                 unet.disable_adapters()
-                wanted = sample(self.networks, told, recipe.teacher_steps, noise, self.alpha, self.sigma)
-                target = self.decoder(wanted).float()
+                wanted = sample(self.predict, told, recipe.teacher_steps, noise, self.alpha, self.sigma)
+                target = self.decoder(wanted.contiguous(memory_format=torch.channels_last)).float()
                 unet.enable_adapters()
             # At pure noise the estimate of the clean latents is the negative prediction.
             estimate = -self.predict(noise, torch.full((len(noise),), 999), told)
             made = self.decoder(estimate.contiguous(memory_format=torch.channels_last)).float()
-        losses = {
-            "latents": recipe.latent_weight * F.mse_loss(estimate.float(), wanted),
-            "pixels": recipe.pixel_weight * F.l1_loss(made, target),
-            "tone": recipe.tone_weight * F.l1_loss(F.avg_pool2d(made, 8), F.avg_pool2d(target, 8)),
-            "texture": recipe.texture_weight * F.l1_loss(texture(made), texture(target)),
-        }
-        chosen = torch.nonzero(whole)[: recipe.judged, 0]
-        if len(chosen):
-            losses |= self.judge(made[chosen], target[chosen], batch, chosen, torch.ones(len(chosen), 1, 1, 1))
-        return losses
+        taught = replace(batch, pictures=target, known=torch.ones_like(batch.known))
+        return self.losses_of(taught, wanted, estimate, made, critic)
 
 
 def save(unet: UNet2DConditionModel, out: Path) -> None:

@@ -1,9 +1,6 @@
-"""What looks at decoded pictures during training and sends gradients back: the recogniser and a keypoint reader."""
+"""What looks at decoded pictures during training and sends gradients back: the recogniser and a critic."""
 
-import logging
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,12 +9,10 @@ from torch import Tensor, nn
 
 from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
 from instantid_demo.faces.offline import CHIP_KEYPOINTS
-from instantid_demo.training.pool import RESOLUTION, Pool
 from instantid_demo.training.precision import autocast
 from instantid_demo.training.vae import PatchDiscriminator
 
-log = logging.getLogger(__name__)
-
+_CHIP = torch.from_numpy(CHIP_KEYPOINTS * CHIP_SIZE)
 _DEPTHS = (0, 3, 7, 10)
 """Activations compared for the look: from edges to parts of a face."""
 
@@ -66,9 +61,16 @@ class Recogniser(nn.Module):
         return Verdict(1 - cosine, confusion, look / len(_DEPTHS), cosine.detach())
 
 
-def align_tensor(pictures: Tensor, keypoints: Tensor) -> Tensor:
-    """Face chips `(n, 3, 150, 150)`: `faces.offline.align`, differentiable in the picture."""
-    target = torch.as_tensor(np.asarray(CHIP_KEYPOINTS), dtype=torch.float32) * CHIP_SIZE
+def align_tensor(
+    pictures: Tensor,
+    keypoints: Tensor,
+    target: Tensor = _CHIP,
+    side: int = CHIP_SIZE,
+) -> Tensor:
+    """Face chips `(n, 3, side, side)` with the keypoints near `target` `(5, 2)`, differentiable in the picture.
+
+    By default what `faces.offline.align` makes.
+    """
     source_mean, target_mean = keypoints.mean(1, keepdim=True), target.mean(0)
     source, wanted = keypoints - source_mean, target - target_mean
     # Chip -> picture: p = A (c - target_mean) + source_mean with A = [[a, -b], [b, a]].
@@ -76,75 +78,12 @@ def align_tensor(pictures: Tensor, keypoints: Tensor) -> Tensor:
     a = (wanted * source).sum((1, 2)) / norm
     b = (wanted[:, 0] * source[..., 1] - wanted[:, 1] * source[..., 0]).sum(1) / norm
     matrix = torch.stack([torch.stack([a, -b], -1), torch.stack([b, a], -1)], 1)
-    grid = torch.stack(torch.meshgrid(torch.arange(CHIP_SIZE), torch.arange(CHIP_SIZE), indexing="xy"), -1).float()
+    grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy"), -1).float()
     points = (grid - target_mean).view(1, -1, 2) @ matrix.transpose(1, 2) + source_mean
     size = torch.tensor([pictures.shape[3], pictures.shape[2]], dtype=torch.float32)
     normalised = (2 * points + 1) / size - 1
-    grid = normalised.view(len(pictures), CHIP_SIZE, CHIP_SIZE, 2)
+    grid = normalised.view(len(pictures), side, side, 2)
     return F.grid_sample(pictures.float(), grid, align_corners=False, padding_mode="border")
-
-
-class KeypointReader(nn.Module):
-    """A small network that reads the five keypoints off a picture, trained on the pool's own pictures."""
-
-    def __init__(self, width: int = 48) -> None:
-        super().__init__()
-
-        def layer(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-            convolution = nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation)
-            return nn.Sequential(convolution, nn.GroupNorm(8, outputs), nn.SiLU())
-
-        self.layers = nn.Sequential(
-            layer(3, width, 2),
-            layer(width, 2 * width, 2),
-            layer(2 * width, 2 * width),
-            layer(2 * width, 2 * width, dilation=2),
-            layer(2 * width, 2 * width, dilation=4),
-            layer(2 * width, 2 * width, dilation=2),
-            nn.Conv2d(2 * width, 5, 1),
-        )
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures `(n, 3, 128, 128)` in -1..1 -> keypoints `(n, 5, 2)` in pixels (soft-argmax of heat maps)."""
-        heat = self.layers(pictures.to(memory_format=torch.channels_last)).float()
-        side = heat.shape[-1]
-        weights = heat.flatten(2).softmax(-1).view_as(heat)
-        axis = (torch.arange(side, dtype=torch.float32) + 0.5) * (RESOLUTION / side) - 0.5
-        return torch.stack([(weights.sum(2) * axis).sum(-1), (weights.sum(3) * axis).sum(-1)], -1)
-
-
-def keypoint_error(found: Tensor, wanted: Tensor) -> Tensor:
-    """Mean distance in units of the eye distance, `(n,)`."""
-    eyes = (wanted[:, 0] - wanted[:, 1]).norm(dim=-1).clamp(min=8)
-    return (found - wanted).norm(dim=-1).mean(1) / eyes
-
-
-def train_reader(pool: Pool, file: Path, minutes: float, batch: int = 48, seed: int = 1) -> KeypointReader:
-    """Trains the keypoint reader, or reads it from `file`; it comes back frozen."""
-    reader = KeypointReader().to(memory_format=torch.channels_last)
-    if file.exists():
-        reader.load_state_dict(torch.load(file, weights_only=True))
-        return reader.eval().requires_grad_(False)
-    draw = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.01)
-    began, step = time.monotonic(), 0
-    while (share := (time.monotonic() - began) / (60 * minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, step / 50) * (0.5 + 0.5 * np.cos(np.pi * share))
-        rows = np.sort(draw.integers(len(pool), size=batch))
-        pictures = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        pictures = pictures + 0.1 * torch.rand(()) * torch.randn_like(pictures)
-        with autocast():
-            found = reader(pictures)
-        error = keypoint_error(found, torch.from_numpy(pool.keypoints[rows])).mean()
-        optimizer.zero_grad(set_to_none=True)
-        error.backward()
-        optimizer.step()
-        step += 1
-        if step % 50 == 0:
-            log.info("keypoint reader step %d, error %.4f eye distances", step, error.item())
-    torch.save(reader.state_dict(), file)
-    return reader.eval().requires_grad_(False)
 
 
 class Critic:

@@ -23,7 +23,7 @@ TOKENS = 16
 EMBEDDING = 128
 TEXT_WIDTH = 128
 CROSS_WIDTH = 2 * TEXT_WIDTH
-LATENT_CHANNELS = 8
+LATENT_CHANNELS = 16
 SCHEDULER: dict[str, Any] = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -251,6 +251,45 @@ def _public_name(key: str) -> str:
     ):
         key = key.replace(ours, public)
     return key
+
+
+def with_latents(networks: Networks, channels: int) -> Networks:
+    """The networks for latents of `channels` channels, at first deaf to those that are new and silent about them."""
+    unet, net = networks.unet, networks.identity_net
+    for owner in (unet, net):
+        old = owner.conv_in
+        owner.conv_in = nn.Conv2d(channels, old.out_channels, old.kernel_size, padding=old.padding)
+        with torch.no_grad():
+            owner.conv_in.weight.zero_()[:, : old.in_channels] = old.weight
+            owner.conv_in.bias.copy_(old.bias)
+        owner.register_to_config(in_channels=channels)
+    out = unet.conv_out
+    unet.conv_out = nn.Conv2d(out.in_channels, channels, out.kernel_size, padding=out.padding)
+    with torch.no_grad():
+        unet.conv_out.weight.zero_()[: out.out_channels] = out.weight
+        unet.conv_out.bias.zero_()[: out.out_channels] = out.bias
+    unet.register_to_config(out_channels=channels)
+    return networks
+
+
+def with_tokenizer(networks: Networks, old: CLIPTokenizer, new: CLIPTokenizer) -> Networks:
+    """The networks with text encoders for another tokenizer; pieces that both know keep what they mean."""
+    known, wanted = old.get_vocab(), new.get_vocab()
+    kept = [(index, known[piece]) for piece, index in wanted.items() if piece in known]
+    for name in ("text_encoder", "text_encoder_2"):
+        encoder = getattr(networks, name)
+        config = type(encoder.config)(**encoder.config.to_dict())
+        config.vocab_size = len(wanted)
+        config.bos_token_id, config.eos_token_id = new.bos_token_id, new.eos_token_id
+        config.pad_token_id = new.eos_token_id
+        fresh, state = type(encoder)(config).float(), encoder.state_dict()
+        (key,) = (key for key in state if key.endswith("token_embedding.weight"))
+        pieces = fresh.state_dict()[key]
+        mine, theirs = (list(indices) for indices in zip(*kept, strict=True))
+        pieces[mine] = state[key][theirs]
+        fresh.load_state_dict({**state, key: pieces})
+        setattr(networks, name, fresh.train())
+    return networks
 
 
 def load_control_net(folder: Path | None) -> ControlNetModel | None:

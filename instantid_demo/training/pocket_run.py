@@ -1,84 +1,105 @@
-"""Pocket from nothing: photographs -> autoencoder -> pictures -> keypoint reader -> joint training -> checkpoint."""
+"""Pocket from nothing: photographs -> labels -> autoencoder -> joint training -> extra ControlNet -> checkpoint."""
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from diffusers import AutoencoderTiny
 
-from instantid_demo.request import RequestError
-from instantid_demo.training import captions, few_step, judges, pocket, pool, vae
+from instantid_demo.request import FacePart, RequestError
+from instantid_demo.training import captions, few_step, pocket, vae
 from instantid_demo.training import faces as photographs
+from instantid_demo.training.control_stage import ControlTrainer
+from instantid_demo.training.drawing import Drawer, Drops
 from instantid_demo.training.few_step import FewStepRecipe, FewStepTrainer
-from instantid_demo.training.joint import JointRecipe, Trainer
+from instantid_demo.training.hybrid import HybridRecipe, HybridTrainer
+from instantid_demo.training.labelling import labels, networks
+from instantid_demo.training.recognisers import MobileFace
 
 log = logging.getLogger(__name__)
 
-STAGES = ("joint", "refine", "finish", "controls", "few_step")
+STAGES: dict[str, tuple[type[HybridTrainer], type[HybridRecipe]]] = {
+    "hybrid": (HybridTrainer, HybridRecipe),
+    "controls": (ControlTrainer, HybridRecipe),
+    "few_step": (FewStepTrainer, FewStepRecipe),
+}
+"""In the order in which they run."""
+PARTS_OF: dict[str, tuple[FacePart, ...]] = {
+    **dict.fromkeys(("smile", "laugh", "sad", "serious", "lipstick", "moustache"), ("mouth",)),
+    "beard": ("mouth", "skin"),
+    "shaved": ("mouth", "skin"),
+    **dict.fromkeys(("glasses", "sunglasses"), ("eyes",)),
+    **dict.fromkeys(("bald", "blond", "brown", "grey", "dark", "hat", "scarf"), ("hair",)),
+}
+"""What a label's words speak of: there they decide at use, not the photo."""
 
 
-def run(recipe: dict, data: Path, out: Path, start: Path | None = None) -> None:
+def run(
+    recipe: dict, data: Path, out: Path, start: Path | None = None, stop: Callable[[], bool] = lambda: False
+) -> None:
     """Runs every stage of a Pocket recipe; stages that are finished are not repeated.
 
     Args:
         recipe: The parsed recipe file; with `start` it may name some stages alone.
         data: Folder of the photographs' shards and labels.
         out: Folder for everything that is made; the checkpoint lands in `out/checkpoint`.
-        start: A checkpoint to train on instead of fresh networks; its autoencoder stays.
+        start: A checkpoint to train on instead of fresh networks; its autoencoder and tokenizer stay.
+        stop: Asked at every step; once it says so the run ends, resumable, with a checkpoint of what there is.
 
     Raises:
-        RequestError: the recipe leaves out what fresh networks need.
+        RequestError: the recipe leaves out what fresh networks need, or the helper networks cannot be fetched.
     """
     stages = [stage for stage in STAGES if stage in recipe]
-    if start is None and not {"vae", "decoder", "joint"} <= recipe.keys():
+    if start is None and not {"vae", "hybrid"} <= recipe.keys():
         raise RequestError("This recipe trains a part alone: give --start, a checkpoint to train it for.")
     known = None if start is None else np.load(start / "face_centre.npy")
     people = photographs.prepare(data, out / "faces", known)
+    helpers = networks.fetch(out / "labels")
+    told = labels.prepare(data, people.pictures, out / "labels")
     if start is None:
-        autoencoder = _autoencoder(people.pictures, vae.VaeRecipe(**recipe["vae"]), out / "vae")
+        autoencoder = _autoencoder(people.pictures, vae.VaeRecipe(**recipe["vae"]), out / "vae", MobileFace(helpers))
+        tokenizer = pocket.train_tokenizer(captions.planned_words())
+        trained = pocket.build(len(tokenizer))
     else:
-        networks, autoencoder, tokenizer = pocket.load(start)
-    pool.draw_pictures(people, out / "pool")
-    pool.encode_pictures(out / "pool", autoencoder)
-    pictures = pool.load(out / "pool")
-    if start is None:
-        decoder = vae.VaeRecipe(**{**recipe["vae"], **recipe["decoder"]})
-        autoencoder = _finished(autoencoder, pictures, decoder, out / "decoder")
-        tokenizer = pocket.train_tokenizer(pictures.captions)
-        networks = pocket.build(len(tokenizer))
-    reader = judges.train_reader(pictures, out / "reader.pt", recipe["reader"]["minutes"])
+        trained, autoencoder, tokenizer = pocket.load(start)
     control_net = pocket.load_control_net(start)
     for stage in stages:
         if stage == "controls" and control_net is None:
-            control_net = pocket.build_control_net(networks.unet)
-        networks.control_net = control_net if stage == "controls" else None
-        trainer_of, numbers_of = (FewStepTrainer, FewStepRecipe) if stage == "few_step" else (Trainer, JointRecipe)
+            control_net = pocket.build_control_net(trained.unet)
+        trained.control_net = control_net if stage == "controls" else None
         folder = out / stage
         folder.mkdir(exist_ok=True)
-        numbers = numbers_of(**recipe[stage])
-        trainer = trainer_of(networks, autoencoder, tokenizer, people, pictures, reader, numbers, folder)
-        trainer.run()
-        trainer.average.swap()  # the next stage goes on with the average
+        trainer_of, recipe_of = STAGES[stage]
+        numbers = dict(recipe[stage])
+        drawer = Drawer(people, told, tokenizer, numbers.pop("styled", 0.25), Drops(**numbers.pop("drops", {})), 0)
+        trainer_of(trained, autoencoder, drawer, helpers, recipe_of(**numbers), folder).run(stop)
     checkpoint = out / "checkpoint"
     if "few_step" in stages:
-        few_step.save(networks.unet, checkpoint)
-    networks.control_net = control_net
-    pocket.export(networks, autoencoder, tokenizer, people.centre, checkpoint)
-    words = {*captions.vocabulary(pictures.captions), *pocket.words(start)}
+        few_step.save(trained.unet, checkpoint)
+    trained.control_net = control_net
+    pocket.export(trained, autoencoder, tokenizer, people.centre, checkpoint)
+    words = {*captions.planned_words(), *pocket.words(start)}
     (checkpoint / "words.json").write_text(json.dumps(sorted(words)) + "\n")
-    log.info("checkpoint written to %s", checkpoint)
+    log.info("checkpoint written to %s; what its words free: %s", checkpoint, json.dumps(frees()))
 
 
-def _finished(autoencoder: AutoencoderTiny, pictures: pool.Pool, recipe: vae.VaeRecipe, out: Path) -> AutoencoderTiny:
-    if (out / "config.json").exists():
-        return AutoencoderTiny.from_pretrained(out)
-    return vae.finish_decoder(autoencoder, pictures, recipe, out)
+def frees() -> dict[FacePart, list[str]]:
+    """Parts of the face -> phrases that speak of them, for `pocket.json`."""
+    found: dict[FacePart, set[str]] = {}
+    for label, parts in PARTS_OF.items():
+        for part in parts:
+            found.setdefault(part, set()).update(captions.phrases_of(label))
+    found["ground"] = captions.phrases_of_places()
+    return {part: sorted(phrases) for part, phrases in found.items()}
 
 
-def _autoencoder(pictures: np.ndarray, recipe: vae.VaeRecipe, out: Path) -> AutoencoderTiny:
+def _autoencoder(pictures: np.ndarray, recipe: vae.VaeRecipe, out: Path, second: MobileFace) -> AutoencoderTiny:
     report = out / "report.json"
     if report.exists():
-        log.info("autoencoder is there: %s", json.loads(report.read_text()))
+        known: dict[str, Any] = json.loads(report.read_text())
+        log.info("autoencoder is there: %s", known)
         return AutoencoderTiny.from_pretrained(out)
-    return vae.train(pictures, recipe, out)
+    return vae.train(pictures, recipe, out, second=second)

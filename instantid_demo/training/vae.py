@@ -18,25 +18,31 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from instantid_demo.faces.dlib_resnet import CHIP_SIZE, DlibResNet
+from instantid_demo.faces.offline import CHIP_KEYPOINTS
 from instantid_demo.training.checkpointing import load_state, save_state
-from instantid_demo.training.pool import Pool
 from instantid_demo.training.precision import autocast
+from instantid_demo.training.recognisers import SIDE, MobileFace, distance
+from instantid_demo.training.rendered_styles import RENDERERS, background
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class VaeRecipe:
-    """Numbers of the autoencoder stage; `minutes` bounds the wall-clock time, whatever machine it runs on."""
+    """Numbers of the autoencoder stage; the rate falls with the cosine over its `samples`."""
 
-    minutes: float = 20.0
+    samples: int = 30_000
     batch: int = 16
     learning_rate: float = 2e-3
     channels: int = 48
-    latent_channels: int = 8
+    latent_channels: int = 16
     feature_weight: float = 0.5
-    adversarial_weight: float = 0.03
-    adversarial_from: float = 0.45
+    second_weight: float = 0.5
+    """Weight of the second teacher's features, where one is given."""
+    adversarial_weight: float = 0.1
+    adversarial_from: float = 0.25
+    styled_share: float = 0.15
+    """Share of the pictures that a style is drawn over."""
     latent_noise: float = 0.05
     seed: int = 0
 
@@ -52,6 +58,21 @@ def build(recipe: VaeRecipe) -> AutoencoderTiny:
         latent_channels=recipe.latent_channels,
         scaling_factor=1.0,
     )
+
+
+def widened(vae: AutoencoderTiny, recipe: VaeRecipe) -> AutoencoderTiny:
+    """An autoencoder of the recipe's latent channels that draws what `vae` of fewer channels draws, at first."""
+    wide = build(recipe)
+    own, kept = wide.state_dict(), vae.state_dict()
+    for key, value in kept.items():
+        if own[key].shape == value.shape:
+            own[key] = value
+        elif key.startswith("encoder"):  # the last convolution: its first channels are the old ones
+            own[key][: len(value)] = value
+        else:  # the decoder's first one does not look at the new channels yet
+            own[key].zero_()[:, : value.shape[1]] = value
+    wide.load_state_dict(own)
+    return wide
 
 
 class PatchDiscriminator(nn.Module):
@@ -97,18 +118,43 @@ def feature_distance(judge: DlibResNet, made: Tensor, real: Tensor) -> Tensor:
     return total / 4
 
 
-def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny:
+def texture(pictures: Tensor) -> Tensor:
+    """Mean step between neighbouring pixels in blocks of 8: `(n, 3, h, w)` -> `(2n, 3, h / 8, w / 8)`."""
+    across = F.pad((pictures[..., 1:] - pictures[..., :-1]).abs(), (0, 1))
+    down = F.pad((pictures[..., 1:, :] - pictures[..., :-1, :]).abs(), (0, 0, 0, 1))
+    return F.avg_pool2d(torch.cat([across, down]), 8)
+
+
+def second_distance(judge: MobileFace, made: Tensor, real: Tensor) -> Tensor:
+    """Mean distance of the second teacher's activations; pictures in -1..1, not aligned."""
+    chips = F.interpolate(torch.cat([made, real]).float(), (SIDE, SIDE), mode="bilinear", antialias=False)
+    found, _ = judge(chips[: len(made)])
+    with torch.no_grad():
+        wanted, _ = judge(chips[len(made) :])
+    return distance(found, wanted).mean()
+
+
+def train(
+    pictures: np.ndarray,
+    recipe: VaeRecipe,
+    out: Path,
+    start: AutoencoderTiny | None = None,
+    second: MobileFace | None = None,
+) -> AutoencoderTiny:
     """Trains the autoencoder and saves it to `out`, resuming from `out/state.pt` where there is one.
 
     Args:
         pictures: `(n, h, w, 3)` uint8 RGB, `h = w` a little larger than 128: random 128 crops are taken.
         recipe: The numbers.
         out: Folder of the checkpoint and of `samples.png`.
+        start: An autoencoder to go on from, of as many latent channels or fewer.
+        second: A second teacher beside dlib's recogniser.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     draw = np.random.default_rng(recipe.seed)
-    vae = build(recipe).to(memory_format=torch.channels_last)
+    vae = build(recipe) if start is None else widened(start, recipe)
+    vae = vae.to(memory_format=torch.channels_last)
     critic = PatchDiscriminator().to(memory_format=torch.channels_last)
     judge = DlibResNet.pretrained().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -116,14 +162,15 @@ def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny
     parts = {"vae": vae, "critic": critic, "optimizer": optimizer, "critic_optimizer": critic_optimizer}
     spent, samples = load_state(out / "state.pt", parts)
     held_out = pictures[-64:]
-    pictures = pictures[:-64]
+    pictures = pictures[:-200]
     began, saved = time.monotonic() - spent, time.monotonic()
-    while (elapsed := time.monotonic() - began) < 60 * recipe.minutes:
-        progress = elapsed / (60 * recipe.minutes)
+    while samples < recipe.samples:
+        elapsed, progress = time.monotonic() - began, samples / recipe.samples
         rate = float(min(1.0, samples / 1000) * 0.5 * (1 + np.cos(np.pi * progress)) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * rate
-        real = crop(pictures[draw.integers(len(pictures), size=recipe.batch)], 128, draw)
+        chosen = pictures[draw.integers(len(pictures), size=recipe.batch)]
+        real = crop(np.stack([maybe_styled(one, recipe.styled_share, draw) for one in chosen]), 128, draw)
         judged = progress > recipe.adversarial_from
         with autocast():
             latents = vae.encoder(real)
@@ -136,7 +183,10 @@ def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny
         edge = sum(F.l1_loss(a, b) for a, b in zip(edges(made), edges(real), strict=True))
         coarse = F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(real, 4))
         normal = spread.mean(1).square().mean() + (spread.std(1) - 1).square().mean()
-        loss = pixel + edge + coarse + recipe.feature_weight * features + 0.1 * normal
+        grain = (texture(made) - texture(real)).abs().mean()
+        loss = pixel + edge + coarse + recipe.feature_weight * features + 2 * grain + 0.1 * normal
+        if second is not None:
+            loss = loss + recipe.second_weight * second_distance(second, made, real)
         if judged:
             critic.requires_grad_(False)
             with autocast():
@@ -156,19 +206,32 @@ def train(pictures: np.ndarray, recipe: VaeRecipe, out: Path) -> AutoencoderTiny
         samples += recipe.batch
         if samples % (recipe.batch * 50) == 0:
             log.info(
-                "vae %6d samples %4.0f s  l1 %.4f  features %.3f  normal %.3f  psnr %.2f",
+                "vae %6d samples %4.0f s  l1 %.4f  features %.3f  normal %.3f  grain %.2f  psnr %.2f",
                 *(samples, elapsed, pixel.item(), features.item(), normal.item()),
+                (texture(made).mean() / texture(real).mean()).item(),
                 -10 * np.log10(F.mse_loss(made, real).item() / 4),
             )
         if time.monotonic() - saved > 120:
             save_state(out / "state.pt", parts, elapsed, samples)
             saved = time.monotonic()
-    save_state(out / "state.pt", parts, elapsed, samples)
+    save_state(out / "state.pt", parts, time.monotonic() - began, samples)
     vae.eval().save_pretrained(out)
     report = {"samples": samples, "psnr": psnr(vae, held_out, draw), "recipe": asdict(recipe)}
     (out / "report.json").write_text(json.dumps(report, indent=1))
     log.info("vae done: %s", report)
     return vae
+
+
+def maybe_styled(picture: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
+    """Now and then a picture in a style, since the autoencoder must know these as well."""
+    if draw.random() >= share:
+        return picture
+    size = len(picture)
+    return RENDERERS[_pick_style(draw)](picture, background(CHIP_KEYPOINTS * size, size), draw)
+
+
+def _pick_style(draw: np.random.Generator) -> str:
+    return list(RENDERERS)[int(draw.integers(len(RENDERERS)))]
 
 
 def crop(pictures: np.ndarray, size: int, draw: np.random.Generator) -> Tensor:
@@ -188,52 +251,3 @@ def psnr(vae: AutoencoderTiny, pictures: np.ndarray, draw: np.random.Generator) 
     real = crop(pictures, 128, draw)
     made = vae.decode(vae.encode(real).latents).sample.clamp(-1, 1)
     return float((-10 * torch.log10((made - real).square().mean((1, 2, 3)) / 4)).mean())
-
-
-def finish_decoder(vae: AutoencoderTiny, pool: Pool, recipe: VaeRecipe, out: Path) -> AutoencoderTiny:
-    """Teaches the decoder the rendered styles' colours, from the pool's latents, and saves it to `out`.
-
-    The encoder stays as it is, so that the latents on disk remain those of this autoencoder.
-    """
-    torch.manual_seed(recipe.seed + 1)
-    draw = np.random.default_rng(recipe.seed + 1)
-    decoder = vae.decoder.to(memory_format=torch.channels_last).train()
-    critic = PatchDiscriminator().to(memory_format=torch.channels_last)
-    judge = DlibResNet.pretrained().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(decoder.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    critic_optimizer = torch.optim.AdamW(critic.parameters(), 4e-4, betas=(0.5, 0.99))
-    began, step = time.monotonic(), 0
-    while (progress := (time.monotonic() - began) / (60 * recipe.minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * float(min(1.0, step / 50) * 0.5 * (1 + np.cos(np.pi * progress)))
-        rows = np.sort(draw.integers(len(pool), size=recipe.batch))
-        latents = torch.from_numpy(pool.latents[rows].astype(np.float32)).contiguous(memory_format=torch.channels_last)
-        real = torch.from_numpy(pool.pictures[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        with autocast():
-            made = decoder(latents + recipe.latent_noise * torch.randn_like(latents))
-            features = feature_distance(judge, made, real)
-        made = made.float()
-        edge = sum(F.l1_loss(a, b) for a, b in zip(edges(made), edges(real), strict=True))
-        pixel = F.l1_loss(made, real)
-        loss = pixel + edge + F.l1_loss(F.avg_pool2d(made, 4), F.avg_pool2d(real, 4))
-        loss = loss + recipe.feature_weight * features
-        judged = progress > 0.2
-        critic.requires_grad_(False)
-        with autocast():
-            loss = loss - (recipe.adversarial_weight * critic(made).float().mean() if judged else 0)
-        critic.requires_grad_(True)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        with autocast():
-            scores = critic(torch.cat([real, made.detach()])).float()
-        critic_loss = F.relu(1 - scores[: len(real)]).mean() + F.relu(1 + scores[len(real) :]).mean()
-        critic_optimizer.zero_grad(set_to_none=True)
-        critic_loss.backward()
-        critic_optimizer.step()
-        step += 1
-        if step % 25 == 0:
-            log.info("decoder step %d  l1 %.4f  features %.3f", step, pixel.item(), features.item())
-    vae.eval().save_pretrained(out)
-    return vae

@@ -46,7 +46,7 @@ def bounds(model: type[BaseModel], name: str) -> tuple[float | None, float | Non
 
 
 def component(name: str, **more: Any) -> Component:
-    """The component of one field: a switch, a choice, a slider, a number that may stay empty, or a text box.
+    """The component of one field: a switch, a choice or several, a slider, a number that may stay empty, or text.
 
     `more` overrides what the field says; `info=None` leaves the help text out.
     """
@@ -57,6 +57,8 @@ def component(name: str, **more: Any) -> Component:
     low, high = bounds(GenerationRequest, name)
     if kind is bool:
         return gr.Checkbox(**given)
+    if kind is tuple:
+        return gr.CheckboxGroup(choices(name), **given | {"value": list(field.default)})
     if kind is Literal:
         made = gr.Radio if len(values) <= 4 else gr.Dropdown
         return made(choices(name), **given)
@@ -110,4 +112,6 @@ def _plain(name: str) -> tuple[Any, tuple[Any, ...]]:
             break
     if get_origin(annotation) is Literal:
         return Literal, get_args(annotation)
+    if get_origin(annotation) is tuple and get_origin(get_args(annotation)[0]) is Literal:
+        return tuple, get_args(get_args(annotation)[0])
     return (annotation, ()) if annotation in (bool, int, float, str) else (None, ())

@@ -4,8 +4,7 @@ import pytest
 
 from instantid_demo.request import RequestError
 from instantid_demo.training import adapter_run, cli, dry_run, pocket_run
-from instantid_demo.training.few_step import FewStepRecipe
-from instantid_demo.training.joint import JointRecipe
+from instantid_demo.training.drawing import Drops
 from instantid_demo.training.vae import VaeRecipe
 
 
@@ -20,8 +19,11 @@ def test_the_pocket_recipe_is_complete():
     recipe = cli.read_recipe("pocket")
     assert recipe["kind"] == "pocket"
     VaeRecipe(**recipe["vae"])
-    for stage in pocket_run.STAGES:
-        (FewStepRecipe if stage == "few_step" else JointRecipe)(**recipe[stage])
+    for stage in recipe.keys() & pocket_run.STAGES.keys():
+        numbers = dict(recipe[stage])
+        assert 0 <= numbers.pop("styled") < 1
+        Drops(**numbers.pop("drops", {}))
+        pocket_run.STAGES[stage][1](**numbers)
 
 
 def test_a_recipe_for_a_part_asks_for_a_checkpoint(tmp_path):

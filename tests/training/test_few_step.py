@@ -9,55 +9,37 @@ import torch
 from instantid_demo.engine import Engine
 from instantid_demo.request import GenerationRequest, Lora
 from instantid_demo.settings import ROOT, Settings
-from instantid_demo.training import few_step, pocket
-from instantid_demo.training.faces import Faces
+from instantid_demo.training import few_step, hybrid, pocket
+from instantid_demo.training.drawing import Drawer, Drops
 from instantid_demo.training.few_step import FewStepRecipe, FewStepTrainer
-from instantid_demo.training.joint import HELD_OUT
-from instantid_demo.training.judges import KeypointReader
-from instantid_demo.training.pool import VARIANTS, Pool
+from tests.training.people import POCKET, Judge, Second, made_up
 
-POCKET = ROOT / "assets" / "pocket"
 PHOTO = ROOT / "assets" / "examples" / "woman.jpg"
-PEOPLE = HELD_OUT + 2
 
 pytestmark = pytest.mark.skipif(not (POCKET / "unet").is_dir(), reason="Pocket's weights are not in assets/pocket")
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> FewStepTrainer:
-    """On Pocket, with made-up people and pictures of noise: the teacher needs no photographs."""
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FewStepTrainer:
+    """On Pocket, with made-up people: the teacher needs no photographs."""
+    monkeypatch.setattr(hybrid, "MobileFace", Second)
+    monkeypatch.setattr(hybrid, "FaceFeatures", Judge)
     networks, vae, tokenizer = pocket.load(POCKET)
-    draw = np.random.default_rng(0)
-    embeddings = draw.normal(size=(PEOPLE, 2, 128)).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
-    centre = np.load(POCKET / "face_centre.npy")
-    faces = Faces(np.zeros(0), np.zeros(0), embeddings, centre, ["man"] * PEOPLE, ["20-29"] * PEOPLE)
-    count = PEOPLE * VARIANTS
-    points = np.array([(43, 39), (85, 39), (64, 62), (48, 85), (80, 85)], np.float32)
-    pool = Pool(
-        draw.integers(0, 255, (count, 128, 128, 3), np.uint8),
-        np.zeros((count, 8, 16, 16), np.float16),
-        np.repeat(points[None], count, 0),
-        np.arange(count) // VARIANTS,
-        np.zeros(count, bool),
-        np.ones(count, bool),
-        ["a photo of a man"] * count,
-    )
     # Likeness to made-up people would pull elsewhere.
-    judges = dict.fromkeys(("likeness_weight", "confusion_weight", "look_weight", "keypoint_weight"), 0.0)
+    judges = dict.fromkeys(("likeness_weight", "second_weight", "look_weight", "second_look_weight"), 0.0)
     recipe = FewStepRecipe(batch=2, rank=8, judged=2, learning_rate=3e-3, **judges)
-    reader = KeypointReader().eval().requires_grad_(False)
-    return FewStepTrainer(networks, vae, tokenizer, faces, pool, reader, recipe, tmp_path)
+    return FewStepTrainer(networks, vae, Drawer(*made_up(), tokenizer, 0.0, Drops(), 0), tmp_path, recipe, tmp_path)
 
 
 def test_the_lora_alone_learns_and_serves_in_the_product(trainer: FewStepTrainer, tmp_path: Path) -> None:
     unet = trainer.networks.unet
     before = {name: value.clone() for name, value in unet.state_dict().items()}
-    batch = trainer.batches(2)
+    batch = trainer.drawer.of(np.arange(2))
+    lot = np.random.default_rng(0)
     seen = []
     for _ in range(10):
         torch.manual_seed(5)
-        losses = trainer.losses(batch, True)
+        losses = trainer.losses(batch, lot, False)
         total = torch.stack(list(losses.values())).sum()
         trainer.optimizer.zero_grad()
         total.backward()
