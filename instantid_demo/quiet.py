@@ -21,6 +21,12 @@ def libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(diffusers|transformers|torch|insightface)\b.*")
 
 
+def hub() -> None:
+    """The hub's client says nothing of its own: what goes wrong is told in one sentence."""
+    for name in ("huggingface_hub", "httpx2"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 @contextmanager
 def stdout() -> Iterator[TextIO]:
     """Whatever anybody prints, native code included, goes to standard error; the real standard output is yielded."""

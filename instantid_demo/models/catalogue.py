@@ -18,10 +18,12 @@ class Entry(Model):
     kind: Kind
     repository: str
     """Hub id."""
+    revision: str = "main"
+    """Commit, where one is known to hold these files; main: whatever the repository holds when it is fetched."""
     files: tuple[str, ...] = ()
     """Patterns of the files to fetch; empty: the lightest complete set of a diffusers or transformers folder."""
     gigabytes: float
-    """About; a download checks the exact size against the free disk."""
+    """Of these files; a download checks the exact size against the free disk."""
     licence: str
     about: str
 

@@ -4,7 +4,6 @@ import html
 import shutil
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
@@ -125,34 +124,47 @@ class Models:
             return "", gr.update(visible=False, value=False), off, off
         entry = download.wanted(name.strip())
         ready = catalogue.local(entry.name, self.desk.settings) is not None
+        size, licence = entry.gigabytes, entry.licence
+        if not size and not ready:
+            # A stranger's: size, licence and kind are asked before anybody agrees to it.
+            self._require_online()
+            planned = download.plan(entry)
+            size, licence = planned.size / download.GIGABYTE, planned.licence
         return (
-            _record(entry.label, html.escape(entry.about), entry.gigabytes, entry.licence, ready),
+            _record(entry.label, html.escape(entry.about), size, licence, ready),
             gr.update(visible=not ready, value=False),
             gr.update(interactive=False),
-            gr.update(interactive=ready),
+            gr.update(interactive=ready or self._begun(entry.name)),
         )
 
+    def _begun(self, name: str) -> bool:
+        return name in dict(download.unfinished(self.desk.settings))
+
+    def _require_online(self) -> None:
+        if self.desk.settings.offline:
+            raise RequestError("Downloads are switched off here: unset INSTANTID_OFFLINE first.")
+
     def _download(self, name: str, agreed: bool) -> Iterator[tuple[Any, Any]]:
-        """Fetches in a thread of its own and tells how much of it is on disk already."""
+        """Fetches in a thread of its own and tells how much of it is here already."""
         settings = self.desk.settings
-        if settings.offline:
-            raise as_error(RequestError("Downloads are switched off here: unset INSTANTID_OFFLINE first."))
         if not agreed:
             return
-        entry = download.wanted(name.strip())
         failed: list[Exception] = []
+        told = {"done": 0, "total": 0}
 
         def fetch() -> None:
             try:
-                download.fetch(entry, settings.models)
+                self._require_online()
+                entry = download.wanted(name.strip())
+                download.fetch(entry, settings.models, lambda done, total: told.update(done=done, total=total))
             except Exception as error:  # shown to the user by the loop below
                 failed.append(error)
 
         thread = threading.Thread(target=fetch, name="download", daemon=True)
         thread.start()
-        folder = catalogue.folder_of(entry.name, settings.models)
         while thread.is_alive():
-            yield _bar(_gigabytes(folder), entry.gigabytes), gr.update(interactive=False)
+            done, total = (count / download.GIGABYTE for count in told.values())
+            yield _bar(done, total), gr.update(interactive=False)
             thread.join(1.0)
         if failed:
             yield "", gr.update(interactive=True)
@@ -183,14 +195,3 @@ def _bar(done: float, total: float) -> str:
         f'<div class="bar" role="progressbar" aria-valuenow="{share}"><i style="width:{share}%"></i></div>'
         f"{span('models.progress', 'p', 'note', done=f'{done:.1f}', total=f'{total:.1f}')}"
     )
-
-
-def _gigabytes(folder: Path) -> float:
-    """On disk so far, unfinished files included."""
-    total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except FileNotFoundError:
-            continue  # renamed while we looked
-    return total / 1e9
