@@ -64,7 +64,8 @@ def advice(
     if device["name"] == "cpu" and not models["sdxl"]["ready"]:
         said.append("There is no graphics processor here: Pocket is the model of choice.")
     elif not models["sdxl"]["ready"]:
-        said.append("For full quality get SDXL: `python -m instantid_demo download sdxl`.")
+        parts = " ".join(models["sdxl"].get("missing") or ("sdxl",))
+        said.append(f"For full quality get SDXL: `python -m instantid_demo download {parts}`.")
     elif device["name"] == "cpu":
         said.append("SDXL runs on the processor, slowly: `--quality fast` helps.")
     if device["name"] == "cuda" and not device.get("faces_on_gpu", True):
@@ -99,11 +100,14 @@ def version(package: str) -> str | None:
 
 def _state(model: str, settings: Settings) -> dict[str, Any]:
     from instantid_demo import sources
+    from instantid_demo.models import catalogue
 
     try:
         source = sources.resolve(model, settings)
+        sources.require_complete(source, settings)
     except RequestError as error:
-        return {"ready": False, "why": str(error)}
+        missing = [part for part in sources.SDXL_PARTS if model == "sdxl" and catalogue.local(part, settings) is None]
+        return {"ready": False, "why": str(error), "missing": missing}
     return {"ready": True, "why": "", "label": source.label, "controls": sorted(source.controls)}
 
 

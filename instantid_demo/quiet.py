@@ -3,10 +3,13 @@
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+from instantid_demo.request import RequestError
 
 
 def libraries() -> None:
@@ -29,15 +32,37 @@ def hub() -> None:
 
 @contextmanager
 def stdout() -> Iterator[TextIO]:
-    """Whatever anybody prints, native code included, goes to standard error; the real standard output is yielded."""
+    """What libraries print, native code included, is kept away from the terminal; real standard output is yielded.
+
+    `sys.stderr` stays the terminal's, for our own sentences. After a fault of the program what was kept is shown too.
+    """
     sys.stdout.flush()
-    real = os.dup(1)
-    os.dup2(2, 1)
-    previous, sys.stdout = sys.stdout, sys.stderr
-    try:
-        with open(real, "w", encoding="utf-8", closefd=False) as out:
+    sys.stderr.flush()
+    real_out, real_err = os.dup(1), os.dup(2)
+    before = sys.stderr
+    with (
+        tempfile.TemporaryFile() as noise,
+        open(real_out, "w", encoding="utf-8", closefd=False) as out,
+        open(real_err, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as err,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        os.dup2(noise.fileno(), 1)
+        os.dup2(noise.fileno(), 2)
+        sys.stderr = err
+        try:
             yield out
-    finally:
-        sys.stdout = previous
-        os.dup2(real, 1)
-        os.close(real)
+        except (RequestError, KeyboardInterrupt, BrokenPipeError):
+            raise
+        except Exception:
+            sys.stdout.flush()
+            noise.seek(0)
+            err.write(noise.read().decode("utf-8", "replace"))
+            raise
+        finally:
+            sys.stdout.flush()
+            sys.stderr = before
+            os.dup2(real_out, 1)
+            os.dup2(real_err, 2)
+    os.close(real_out)
+    os.close(real_err)

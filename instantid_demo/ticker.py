@@ -4,6 +4,8 @@ import shutil
 import time
 from typing import TextIO
 
+from instantid_demo.request import Progress
+
 PAUSE = 0.2
 """Seconds between two changes of the line on a terminal."""
 RARE = 20.0
@@ -38,6 +40,31 @@ class Line:
         if self._shown:
             print(f"\r{' ' * self._shown}\r", end="", file=self._out, flush=True)
         self._shown = 0
+
+
+class Steps:
+    """A request's signs of life as that line: step 3/30, 12 s left."""
+
+    def __init__(self, line: Line) -> None:
+        """`line`: whoever made it ends it."""
+        self._line, self._total = line, 0
+        self._first = self._began = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows what the request does now."""
+        if progress.message:
+            self._line.tell(progress.message, now=True)
+        elif progress.stage == "denoising" and progress.total:
+            self._line.tell(self._step(progress.done, progress.total))
+        elif progress.stage == "decoding":
+            self._line.tell(f"picture {progress.done + 1}/{progress.total}", now=True)
+
+    def _step(self, done: int, total: int) -> str:
+        if total != self._total or done < self._first:
+            # The first step is no measure: it also prepares.
+            self._total, self._first, self._began = total, done, time.monotonic()
+        pace = (time.monotonic() - self._began) / (done - self._first) if done > self._first else 0.0
+        return f"step {done}/{total}" + (f", {left((total - done) * pace)}" if pace else "")
 
 
 def left(seconds: float) -> str:
