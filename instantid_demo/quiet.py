@@ -15,12 +15,15 @@ from instantid_demo.request import RequestError
 def libraries() -> None:
     """Errors only, no progress bars; imports the libraries it quietens."""
     import diffusers
+    import torch
     import transformers
 
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
+    # OpenVINO traces networks whose shapes are no constants, which is meant.
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(diffusers|transformers|torch|insightface)\b.*")
 
 

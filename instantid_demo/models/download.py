@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from instantid_demo import ticker
+from instantid_demo.backends import converted
 from instantid_demo.models import catalogue
 from instantid_demo.models.catalogue import Entry
 from instantid_demo.request import RequestError
@@ -169,12 +170,15 @@ def delete(name: str, settings: Settings) -> None:
     """
     folder = catalogue.folder_of(name, settings.models)
     inside = folder.parent.resolve() == settings.models.resolve() and not name.startswith(".")
-    if not inside or not folder.is_dir():
-        raise RequestError(f"The model {name[:80]} is not here.")
     try:
+        if not inside or not folder.is_dir():
+            if inside and converted.delete(folder.name, settings):
+                return
+            raise RequestError(f"The model {name[:80]} is not here.")
         with _alone(folder, name):
             (folder / COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(folder)
+            converted.delete(folder.name, settings)
     except OSError as error:
         raise RequestError(
             f"{name} could not be removed from {folder} ({error.strerror or error}): end what uses it, then try again."
@@ -270,6 +274,8 @@ def _list(settings: Settings) -> None:
     for entry in catalogue.ENTRIES:
         state = "here" if entry.name in here else "begun" if entry.name in begun else f"{entry.gigabytes:g} GB"
         print(f"{entry.name:14} {state:>7}  {entry.label}: {entry.about} Licence: {entry.licence}.")
+    for name, size in converted.kept(settings):
+        print(f"{name:14} {'here':>7}  {size:.2f} GB converted for this processor; go with the model.")
     for name, size in (here | begun).items():
         if not catalogue.knows(name):
             print(f"{name:14} {'here' if name in here else 'begun':>7}  {size:.2f} GB, brought along by you.")
