@@ -140,12 +140,22 @@ def classifier_for(family: str, models: Path) -> Classifier | None:
 
 @lru_cache(maxsize=1)
 def load_classifier(folder: Path) -> Classifier:
-    """A two-class image classifier (labels normal and nsfw) from a folder."""
+    """A two-class image classifier (labels normal and nsfw) from a folder.
+
+    Raises:
+        RequestError: it is damaged.
+    """
     import torch
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    processor: Any = AutoImageProcessor.from_pretrained(folder)
-    network = AutoModelForImageClassification.from_pretrained(folder).eval()
+    try:
+        processor: Any = AutoImageProcessor.from_pretrained(folder)
+        network = AutoModelForImageClassification.from_pretrained(folder).eval()
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"The picture filter is damaged: run `python -m instantid_demo download {CLASSIFIER} --delete`, "
+            "then without --delete."
+        ) from error
     unsafe = next(index for index, label in network.config.id2label.items() if label.lower() == "nsfw")
 
     def classify(picture: Image.Image) -> float:

@@ -69,12 +69,13 @@ def plan(entry: Entry) -> Plan:
 
     found = hub.listing(entry.repository, entry.revision)
     names = [file.path for file in found.files]
-    patterns = entry.files or _chosen(entry.repository, names)
+    known = catalogue.knows(entry.name)
+    patterns = entry.files or (lightest(names) if known else _chosen(entry.repository, names))
     missing = [pattern for pattern in patterns if not any(_matches(name, pattern) for name in names)]
     if missing:
         raise RequestError(f"{entry.repository} lacks {', '.join(missing)}: it has changed; choose another model.")
     files = tuple(file for file in found.files if any(_matches(file.path, pattern) for pattern in patterns))
-    if not catalogue.knows(entry.name):
+    if not known:
         _require_kind(found, files)
     return Plan(entry, found, files)
 
@@ -295,7 +296,7 @@ def _chosen(repository: str, names: Sequence[str]) -> tuple[str, ...]:
         usual = [name for name in weights if _USUAL.fullmatch(name)]
         halved = [name for name in usual if ".fp16" in name]
         if chosen := halved or usual:
-            return ("config.json", *chosen)
+            return (*(name for name in names if name.endswith(".json")), *chosen)
     if not weights:
         raise RequestError(f"{repository} holds no weights that this program can read: choose another model.")
     if len(weights) > 1:

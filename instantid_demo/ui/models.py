@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
+from instantid_demo.backends import converted
 from instantid_demo.models import catalogue, download
 from instantid_demo.request import RequestError
 from instantid_demo.ui.desk import QUIET, Desk, as_error, spoken
@@ -57,6 +58,11 @@ class Models:
                         progress = gr.HTML(
                             elem_id="models-progress", elem_classes="card-title", apply_default_css=False
                         )
+                        convert = gr.Checkbox(
+                            not converted.declined(desk.settings),
+                            label=word("models.convert"),
+                            elem_id="models-convert",
+                        )
             with gr.Column(scale=6, min_width=320):
                 listing = gr.HTML(elem_id="models-list", apply_default_css=False)
         chosen.change(spoken(self._choose), [chosen, model], [model, note, chosen], **QUIET).then(
@@ -66,6 +72,8 @@ class Models:
         tab.select(self._refresh, [model], refreshed, **QUIET)
         if desk.settings.hosted:
             return
+        tab.select(lambda: not converted.declined(desk.settings), None, [convert], **QUIET)
+        convert.input(spoken(self._convert), [convert], None, **QUIET)
         actions = [facts, agree, get, delete]
         pick.change(spoken(self._facts), [pick], actions, **QUIET)
         agree.change(lambda given: gr.update(interactive=given), [agree], [get], queue=False, **QUIET)
@@ -116,6 +124,9 @@ class Models:
                     size = here.get(entry.name, entry.gigabytes)
                     parts.append(_record(entry.label, html.escape(entry.about), size, entry.licence, ready))
         parts += [_record(name, "", size, "", True) for name, size in here.items() if not catalogue.knows(name)]
+        for name, size in converted.kept(self.desk.settings):
+            about = span("models.converted", size=f"{size:.1f}")
+            parts.append(_record(catalogue.label(name), about, 0.0, "", True))
         return f'<div class="records">{"".join(parts)}</div>'
 
     def _facts(self, name: str | None) -> tuple[str, Any, Any, Any]:
@@ -171,8 +182,15 @@ class Models:
             raise as_error(failed[0])
         yield span("models.done", "p", "note"), gr.update(interactive=False)
 
+    def _convert(self, wanted: bool) -> None:
+        try:
+            converted.decline(self.desk.settings, not wanted)
+        except OSError as error:
+            raise RequestError(f"This wish could not be kept: {error.strerror or error}.") from error
+
     def _delete(self, name: str) -> str:
-        download.delete(download.wanted(name.strip()).name, self.desk.settings)
+        name = name.strip()
+        download.delete(download.wanted(name).name if "/" in name else name, self.desk.settings)
         return span("models.done", "p", "note")
 
 
