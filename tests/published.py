@@ -36,6 +36,8 @@ def publish(root: Path) -> None:
     _save_antelope(root / "DIAMONIK7777/antelopev2")
     _save_filter(root / "Falconsai/nsfw_image_detection")
     control = ControlNetModel.from_unet(base.unet)
+    for block in (*control.controlnet_down_blocks, control.controlnet_mid_block):
+        torch.nn.init.normal_(block.weight, std=0.3)  # an untrained one's are all zeros
     control.save_pretrained(root / "diffusers/controlnet-canny-sdxl-1.0", variant="fp16")
     control.save_pretrained(root / "diffusers/controlnet-canny-sdxl-1.0")
     _save_lora(base.unet, root / "latent-consistency/lcm-lora-sdxl/pytorch_lora_weights.safetensors")

@@ -56,8 +56,6 @@ def test_from_nothing_to_pictures(visitor: Visitor, hub: Hub, tmp_path: Path) ->
     refused = visitor(*draw, "--out", tmp_path / "none.png")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "download sdxl" in refused.stderr
-    advice = " ".join(visitor.doctor()["advice"])
-    assert "SDXL" in advice or "Pocket" in advice
 
     # Part by part: not ready before the last one is here.
     for name, next_one in (("sdxl", "instantid"), ("instantid", "antelopev2"), ("antelopev2", "nsfw")):
@@ -66,7 +64,6 @@ def test_from_nothing_to_pictures(visitor: Visitor, hub: Hub, tmp_path: Path) ->
         state = visitor.doctor()["models"]["sdxl"]
         assert not state["ready"]
         assert next_one in state["missing"]
-        assert f"download {' '.join(state['missing'])}" in state["why"] or next_one in state["why"]
     hub.asked.clear()
     refused = visitor(*draw, "--out", tmp_path / "none.png")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
@@ -100,7 +97,8 @@ def test_from_nothing_to_pictures(visitor: Visitor, hub: Hub, tmp_path: Path) ->
         assert made.stderr == ""
         assert Image.open(out).size == (256, 256)
         assert json.loads(made.stdout)["likeness"][0] is not None
-    assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "control.png").read_bytes()
+    pixels = {name: Image.open(tmp_path / f"{name}.png").tobytes() for name in ways}
+    assert len({pixels[name] for name in ("plain", "control", "draft")}) == 3
     assert not hub.asked
 
     listed = visitor("download").stdout
