@@ -37,10 +37,11 @@ def choose(
         return None
     converted.sweep(settings)
     here = converted.root(settings)
+    cache, identity = converted.places(source, settings) if source else (here / "other", None)
     backend = openvino.OpenVino(
-        converted.place(source.base, settings) if source else here / "other",
+        cache,
         precision(pipe.unet.dtype),
-        identity=converted.place(source.identity_net, settings) if source else None,
+        identity=identity,
         may_convert=lambda: settings.backend == "openvino" or not converted.declined(settings),
     )
     backend.adopt(here)

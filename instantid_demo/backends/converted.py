@@ -5,10 +5,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from instantid_demo.settings import Settings
+
+if TYPE_CHECKING:
+    from instantid_demo.sources import Source
 
 LEFTOVERS = ("*.float32", "*.part", "*.part.xml", "*.part.bin")
 """What a conversion that was ended leaves."""
@@ -65,6 +69,13 @@ def sweep(settings: Settings) -> None:
                 for file in folder.glob(pattern):
                     with suppress(OSError):
                         file.unlink()
+
+
+def places(source: "Source", settings: Settings) -> tuple[Path, Path]:
+    """The folders for a base's converted networks and for its IdentityNet, which may serve many bases."""
+    base = place(source.base, settings)
+    own = source.identity_net.resolve().is_relative_to(source.base.resolve())
+    return base, base if own else place(source.identity_net, settings)
 
 
 @contextmanager

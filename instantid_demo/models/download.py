@@ -276,7 +276,7 @@ def _list(settings: Settings) -> None:
         state = "here" if entry.name in here else "begun" if entry.name in begun else f"{entry.gigabytes:g} GB"
         print(f"{entry.name:14} {state:>7}  {entry.label}: {entry.about} Licence: {entry.licence}.")
     for name, size in converted.kept(settings):
-        print(f"{name:14} {'here':>7}  {size:.2f} GB converted for this processor; go with the model.")
+        print(f"{name:14} {'here':>7}  {size:.2f} GB converted for this processor; deleted with it.")
     for name, size in (here | begun).items():
         if not catalogue.knows(name):
             print(f"{name:14} {'here' if name in here else 'begun':>7}  {size:.2f} GB, brought along by you.")
