@@ -5,6 +5,7 @@ error; 1 the program's own fault.
 """
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from instantid_demo import __version__, flags
-from instantid_demo.request import Progress, RequestError, Result
+from instantid_demo.request import RequestError, Result
 from instantid_demo.settings import Settings
 
 CONSENT = "By using a photo you confirm that you may use the face in it."
@@ -34,11 +35,16 @@ def _guarded(command: Callable[[], int]) -> int:
     except RequestError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print("A name is longer than this disk allows: choose a shorter one.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("Cancelled.", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _generate(given: argparse.Namespace) -> int:
-    from instantid_demo import quiet, saving
+    from instantid_demo import quiet, saving, ticker
     from instantid_demo.engine import shared
 
     settings = Settings()
@@ -84,15 +90,14 @@ def _generate(given: argparse.Namespace) -> int:
     where = given.out or settings.outputs
     saving.check_place(where)
     with quiet.stdout() as out:
-        result = shared(settings).generate(request, told=_tell)
+        line = ticker.Line(sys.stderr)
+        try:
+            result = shared(settings).generate(request, told=ticker.Steps(line))
+        finally:
+            line.end()
         files = saving.save(result, where, settings)
         _report(result, files, given.json, out)
     return 0
-
-
-def _tell(progress: Progress) -> None:
-    if progress.message and sys.stderr.isatty():
-        print(progress.message, file=sys.stderr)
 
 
 def _report(result: Result, files: list[Path], as_json: bool, out: Any) -> None:

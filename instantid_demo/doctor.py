@@ -30,6 +30,7 @@ GIGABYTE = 1e9
 def examine(settings: Settings) -> dict[str, Any]:
     """The report as JSON-ready data: python, packages, device, memory, models, chosen, advice."""
     from instantid_demo import sources
+    from instantid_demo.backends import converted
 
     packages = {name: version(name) for name, _ in PACKAGES}
     models = {name: _state(name, settings) for name in MODELS}
@@ -42,6 +43,7 @@ def examine(settings: Settings) -> dict[str, Any]:
         "device": device,
         "models": models,
         "chosen": chosen,
+        "converted_gb": {name: round(size, 1) for name, size in converted.kept(settings)},
         "free_disk_gb": round(_free_disk(settings) / GIGABYTE, 1),
         "home": str(settings.home),
         "outputs": str(settings.outputs),
@@ -64,7 +66,8 @@ def advice(
     if device["name"] == "cpu" and not models["sdxl"]["ready"]:
         said.append("There is no graphics processor here: Pocket is the model of choice.")
     elif not models["sdxl"]["ready"]:
-        said.append("For full quality get SDXL: `python -m instantid_demo download sdxl`.")
+        parts = " ".join(models["sdxl"].get("missing") or ("sdxl",))
+        said.append(f"For full quality get SDXL: `python -m instantid_demo download {parts}`.")
     elif device["name"] == "cpu":
         said.append("SDXL runs on the processor, slowly: `--quality fast` helps.")
     if device["name"] == "cuda" and not device.get("faces_on_gpu", True):
@@ -82,6 +85,7 @@ def in_words(report: Mapping[str, Any]) -> str:
         "Packages: " + ", ".join(f"{name} {found or 'MISSING'}" for name, found in report["packages"].items()),
         "Models:",
         *(f"  {name}: {'ready' if state['ready'] else state['why']}" for name, state in report["models"].items()),
+        *(f"  {size} GB converted for this processor: {name}" for name, size in report["converted_gb"].items()),
         f"Chosen where none is named: {report['chosen']}",
         "Guards: " + ", ".join(f"{name} {'on' if on else 'OFF'}" for name, on in report["guards"].items()),
         *(f"→ {sentence}" for sentence in report["advice"]),
@@ -99,11 +103,14 @@ def version(package: str) -> str | None:
 
 def _state(model: str, settings: Settings) -> dict[str, Any]:
     from instantid_demo import sources
+    from instantid_demo.models import catalogue
 
     try:
         source = sources.resolve(model, settings)
+        sources.require_complete(source, settings)
     except RequestError as error:
-        return {"ready": False, "why": str(error)}
+        missing = [part for part in sources.SDXL_PARTS if model == "sdxl" and catalogue.local(part, settings) is None]
+        return {"ready": False, "why": str(error), "missing": missing}
     return {"ready": True, "why": "", "label": source.label, "controls": sorted(source.controls)}
 
 

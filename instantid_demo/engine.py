@@ -298,6 +298,7 @@ class Engine:
 
         source = sources.resolve(model, self.settings)
         if self._loaded is None or self._loaded.source != source:
+            sources.require_complete(source, self.settings)
             quiet.libraries()
             self._drop()
             self._loaded = Loaded(source, self.settings, lambda said: emit(_loading(said)))

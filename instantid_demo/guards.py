@@ -48,9 +48,9 @@ def picture_filter(family: str, settings: Settings) -> safety.Classifier | None:
     """The classifier that pictures of this family of models must pass, got before they are drawn.
 
     Raises:
-        RequestError: it is not here and cannot be fetched.
+        RequestError: it is not here.
     """
-    return safety.classifier_for(family, settings.models, settings.offline) if settings.safety else None
+    return safety.classifier_for(family, settings.models) if settings.safety else None
 
 
 def check_pictures(

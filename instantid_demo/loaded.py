@@ -56,7 +56,7 @@ class Loaded:
             half_vae=source.vae,
             lenders=source.lenders,
         )
-        self.backend = choice.choose(settings, self._text)
+        self.backend = choice.choose(settings, self._text, source, say)
         """What computes instead of PyTorch; None: nothing does."""
         self.scheduler_config = self._text.scheduler.config
         self._tiny = None if source.preview is None else self._tiny_vae(source.preview)
@@ -224,8 +224,11 @@ class Loaded:
             yield
             return
         if not self.backend.ready(pipe):
-            say("Converting the networks for this processor: once, then they come from the disk …")
-        with self.backend.applied(pipe):
+            if not self.backend.may_convert():
+                yield
+                return
+            say(self.backend.forecast(pipe))
+        with self.backend.applied(pipe, say):
             yield
 
     def _lora_file(self, name: str) -> Path | None:

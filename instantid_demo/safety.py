@@ -121,35 +121,41 @@ def blur(picture: Image.Image) -> Image.Image:
     return tiny.filter(ImageFilter.GaussianBlur(max(picture.size) / 24))
 
 
-def classifier_for(family: str, models: Path, offline: bool) -> Classifier | None:
+def classifier_for(family: str, models: Path) -> Classifier | None:
     """The picture filter of a family of models: none for Pocket; otherwise the downloaded classifier.
 
     Raises:
-        RequestError: it is not here and cannot be fetched.
+        RequestError: it is not here; it is fetched when the user asks for it, and never by itself.
     """
     if family == "pocket":
         return None
     folder = models / CLASSIFIER
     if not (folder / "config.json").is_file():
-        if offline:
-            raise RequestError(
-                f"The picture filter is not here: run `python -m instantid_demo download {CLASSIFIER}` while online, "
-                "or set INSTANTID_SAFETY=0 if you answer for the pictures."
-            )
-        from instantid_demo.models import catalogue, download
-
-        download.fetch(catalogue.entry(CLASSIFIER), models)
+        raise RequestError(
+            f"The picture filter is not here: run `python -m instantid_demo download {CLASSIFIER}` once, "
+            "or set INSTANTID_SAFETY=0 if you answer for the pictures."
+        )
     return load_classifier(folder)
 
 
 @lru_cache(maxsize=1)
 def load_classifier(folder: Path) -> Classifier:
-    """A two-class image classifier (labels normal and nsfw) from a folder."""
+    """A two-class image classifier (labels normal and nsfw) from a folder.
+
+    Raises:
+        RequestError: it is damaged.
+    """
     import torch
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    processor: Any = AutoImageProcessor.from_pretrained(folder)
-    network = AutoModelForImageClassification.from_pretrained(folder).eval()
+    try:
+        processor: Any = AutoImageProcessor.from_pretrained(folder)
+        network = AutoModelForImageClassification.from_pretrained(folder).eval()
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"The picture filter is damaged: run `python -m instantid_demo download {CLASSIFIER} --delete`, "
+            "then without --delete."
+        ) from error
     unsafe = next(index for index, label in network.config.id2label.items() if label.lower() == "nsfw")
 
     def classify(picture: Image.Image) -> float:

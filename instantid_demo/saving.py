@@ -51,13 +51,18 @@ def check_place(where: Path) -> None:
     Raises:
         RequestError: the ending is unknown, or the place cannot be written to.
     """
-    if not where.is_dir() and where.suffix and where.suffix.lower() not in SUFFIXES:
-        raise RequestError(f"Pictures can be saved as {', '.join(SUFFIXES)}, not {where.suffix}.")
-    folder = where.parent if where.suffix and not where.is_dir() else where
     try:
+        is_folder = where.is_dir()
+        folder = where.parent if where.suffix and not is_folder else where
+        if not is_folder and where.suffix and where.suffix.lower() not in SUFFIXES:
+            raise RequestError(f"Pictures can be saved as {', '.join(SUFFIXES)}, not {where.suffix[:20]}.")
+        where.exists()  # raises where the name alone is too long
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"{folder} cannot be made: choose another place to save to.") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, RequestError):
+            raise
+        shown = str(where) if len(str(where)) <= 80 else f"{str(where)[:80]}…"
+        raise RequestError(f"{shown} cannot be made: choose another place to save to.") from error
     if not os.access(folder, os.W_OK):
         raise RequestError(f"{folder} cannot be written to: choose another place to save to.")
 

@@ -19,6 +19,8 @@ ADAPTER_FILES = ("image_adapter.safetensors", "ip-adapter.safetensors", "ip-adap
 KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 PUBLISHED_WIDTH = 2048
 """Of SDXL's text tokens: networks of another width are somebody's own, and public ControlNets do not fit them."""
+SDXL_PARTS = ("instantid", "antelopev2", "sdxl", "nsfw")
+"""Everything that SDXL is downloaded as."""
 ANY_CONTROL = "control"
 """Folder of a model's ControlNet for every kind of map; `control-canny` and the like hold one for that kind."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -80,10 +82,34 @@ def has_gpu(settings: Settings) -> bool:
 def sdxl_is_here(settings: Settings) -> bool:
     """Whether everything that SDXL needs has been downloaded."""
     try:
-        resolve("sdxl", settings)
+        return not lacking(resolve("sdxl", settings), settings)
     except RequestError:
         return False
-    return True
+
+
+def lacking(source: Source, settings: Settings) -> tuple[str, ...]:
+    """Names in the catalogue of what a model needs besides its own parts and is not here: who finds faces, who looks
+    at the pictures."""
+    from instantid_demo.models import catalogue
+
+    needed = ["antelopev2"] if source.recogniser == "antelopev2" else []
+    if settings.safety and source.family != "pocket":
+        needed.append("nsfw")
+    return tuple(name for name in needed if catalogue.local(name, settings) is None)
+
+
+def require_complete(source: Source, settings: Settings) -> None:
+    """Refuses a model that could be loaded but not used.
+
+    Raises:
+        RequestError: something is `lacking`.
+    """
+    if names := lacking(source, settings):
+        what = {"antelopev2": "the face recogniser antelopev2", "nsfw": "the picture filter"}
+        raise RequestError(
+            f"{source.label} also needs {' and '.join(what[name] for name in names)}: "
+            f"run `python -m instantid_demo download {' '.join(names)}` once, or use Pocket."
+        )
 
 
 def resolve(name: str, settings: Settings) -> Source:

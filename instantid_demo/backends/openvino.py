@@ -13,6 +13,8 @@ the disk: two copies of them would need twice the memory.
 import hashlib
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
-from instantid_demo.backends import mapped
+from instantid_demo.backends import converted, mapped
 from instantid_demo.memory import free_memory
 from instantid_demo.method.conditioning import Conditioning
 from instantid_demo.method.identity_net import IdentityNet
@@ -36,6 +38,11 @@ Precision = Literal["f32", "bf16", "i8"]
 ARITHMETIC = {"f32": "f32", "bf16": "bf16", "i8": "f32"}
 SMALL = 2**14
 """Weights up to which a matrix stays as it is in i8."""
+MINUTES = 2.0
+"""That converting a billion weights takes, about."""
+TELL = 5.0
+"""Seconds between two signs of life while a network is converted."""
+Say = Callable[[str], None]
 LARGE = 100_000_000
 """Weights from which a network is large: PyTorch's copy waits on the disk."""
 
@@ -62,24 +69,41 @@ class BackendError(RuntimeError):
 class OpenVino:
     """Converted networks of one model; belongs to whoever holds the pipeline."""
 
-    def __init__(self, cache: Path, precision: Precision = "f32") -> None:
-        """`cache`: folder of converted networks; `precision`: what they compute in."""
+    def __init__(
+        self,
+        cache: Path,
+        precision: Precision = "f32",
+        *,
+        identity: Path | None = None,
+        may_convert: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Converts nothing yet.
+
+        Args:
+            cache: folder of converted networks.
+            precision: what they compute in.
+            identity: folder of converted IdentityNets, which serve many bases; None: `cache`.
+            may_convert: whether networks that are not there yet may be converted now.
+        """
         self.cache, self.precision = cache, precision
+        self.identity, self.may_convert = identity or cache, may_convert
+        self._say: Say = lambda said: None
         self._compiled: dict[str, Any] = {}
         self._waiting: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         """Fingerprints, without LoRAs, of networks that wait on the disk, where nobody changes them."""
 
     @contextmanager
-    def applied(self, pipe: Any) -> Iterator[None]:
+    def applied(self, pipe: Any, say: Say = lambda said: None) -> Iterator[None]:
         """UNet and IdentityNet of `pipe` on OpenVINO for one request, to be entered inside `pipe.conditioned`.
 
-        Does nothing where the request needs PyTorch.
+        Does nothing where the request needs PyTorch. `say` hears of conversions.
         """
         request, net = pipe.conditioning, pipe.controlnets[0]
         if request is None or not self.fits(pipe):
             yield
             return
         unet, plain = pipe.unet, type(net)
+        self._say = say
         for network in (unet, net):
             self._make_room(network)
         net.__class__ = Compiled
@@ -98,6 +122,7 @@ class OpenVino:
         finally:
             net.__class__ = plain
             del net.backend
+            self._say = lambda said: None
 
     def decode(self, vae: nn.Module, latents: Tensor) -> Tensor:
         """A picture `(n, 3, h, w)` in -1..1, float32, of unscaled latents; in tiles or small, PyTorch decodes it.
@@ -126,13 +151,39 @@ class OpenVino:
         keys = self._key(pipe.unet), self._key(pipe.controlnets[0])
         return all(key in self._compiled or self._file(key).is_file() for key in keys)
 
+    def forecast(self, pipe: Any) -> str:
+        """What converting the networks of `pipe` that are missing will take, as a sentence."""
+        missing = [net for net in (pipe.unet, pipe.controlnets[0]) if not self._file(self._key(net)).is_file()]
+        weights = [sum(weight.numel() for weight in net.parameters()) for net in missing]
+        waiting = sum(count * pipe.unet.dtype.itemsize for count in weights if count >= LARGE)
+        keeps = (waiting + sum(weights) * (4 if self.precision == "f32" else 2)) / 1e9
+        meanwhile = keeps + 4 * max(weights, default=0) / 1e9
+        minutes = max(1, round(MINUTES * sum(weights) / 1e9))
+        return (
+            f"Converting the networks for this processor, once: about {minutes} minutes and {keeps:.1f} GB of disk "
+            f"({meanwhile:.1f} GB meanwhile). To do without, stop and set INSTANTID_BACKEND=torch, or say so in Models."
+        )
+
+    def adopt(self, folder: Path) -> None:
+        """Takes over networks that an earlier version of this program left in `folder` itself."""
+        for file in folder.glob("*-*.*"):
+            if file.suffix in (".xml", ".bin", ".weights") and file.is_file():
+                home = self._home(file.name)
+                home.mkdir(parents=True, exist_ok=True)
+                file.replace(home / file.name)
+
+    def _home(self, key: str) -> Path:
+        return self.identity if key.startswith("identity-net") else self.cache
+
     def _make_room(self, network: nn.Module) -> None:
         """Lets a large network's weights wait on the disk."""
         if network in self._waiting or sum(weight.numel() for weight in network.parameters()) < LARGE:
             return
         key = fingerprint(network, loras=False)
         try:
-            mapped.mapped(network, self.cache / f"{key}.{str(network.dtype).removeprefix('torch.')}.weights")
+            home = self._home(key)
+            with converted.converting(home):
+                mapped.mapped(network, home / f"{key}.{str(network.dtype).removeprefix('torch.')}.weights")
         except OSError as error:
             raise BackendError(str(error)) from error
         self._waiting[network] = key
@@ -145,7 +196,7 @@ class OpenVino:
         return fingerprint(network)
 
     def _file(self, key: str) -> Path:
-        return self.cache / f"{key}-{self.precision}.xml"
+        return self._home(key) / f"{key}-{self.precision}.xml"
 
     def _unet(
         self,
@@ -194,27 +245,64 @@ class OpenVino:
     def _compile(self, key: str, network: nn.Module, example: list[Tensor]) -> Any:
         openvino = runtime()
         file = self._file(key)
-        if not file.is_file():
-            self.cache.mkdir(parents=True, exist_ok=True)
-            numbers = file.with_name(f"{file.stem}.float32")
-            # Without savings' kernels, which OpenVINO does not know.
-            with torch.no_grad(), mapped.in_float32(network, numbers), _original_forward(network):
-                model = openvino.convert_model(network.eval(), example_input=tuple(example))
-                if self.precision == "i8":
-                    _keep_in_eight_bits(model)
-                # bfloat16 is coarser than float16: nothing is lost, and the file is half as large.
-                part = file.with_name(f"{file.stem}.part.xml")
-                openvino.save_model(model, part, compress_to_fp16=self.precision != "f32")
-                del model
-            free_memory()
-            part.with_suffix(".bin").replace(file.with_suffix(".bin"))
-            part.replace(file)
+        with converted.converting(file.parent):
+            if not file.is_file():
+                self._convert(file, network, example)
         settings = {
             "INFERENCE_PRECISION_HINT": ARITHMETIC[self.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         return openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
+
+    def _convert(self, file: Path, network: nn.Module, example: list[Tensor]) -> None:
+        """Writes `file` and its weights beside it; what is unfinished goes with any error."""
+        openvino = runtime()
+        part = file.with_name(f"{file.stem}.part.xml")
+        try:
+            numbers = file.with_name(f"{file.stem}.float32")
+            # Without savings' kernels, which OpenVINO does not know.
+            with (
+                _told_of(self._say, f"Converting {NAMES[file.name.split('-')[0]]} for this processor"),
+                torch.no_grad(),
+                mapped.in_float32(network, numbers),
+                _original_forward(network),
+            ):
+                model = openvino.convert_model(network.eval(), example_input=tuple(example))
+                if self.precision == "i8":
+                    _keep_in_eight_bits(model)
+                # bfloat16 is coarser than float16: nothing is lost, and the file is half as large.
+                openvino.save_model(model, part, compress_to_fp16=self.precision != "f32")
+                del model
+            free_memory()
+            part.with_suffix(".bin").replace(file.with_suffix(".bin"))
+            part.replace(file)
+        finally:
+            for unfinished in (part, part.with_suffix(".bin"), *file.parent.glob(f"{file.stem}.float32*")):
+                unfinished.unlink(missing_ok=True)
+
+
+NAMES = {"unet": "the UNet", "identity": "IdentityNet", "vae": "the autoencoder"}
+"""Networks by the beginning of their fingerprint, for people."""
+
+
+@contextmanager
+def _told_of(say: Say, what: str) -> Iterator[None]:
+    """Tells every few seconds that something is still going on, and since when."""
+    start, over = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        while not over.wait(TELL):
+            say(f"{what}: {time.monotonic() - start:.0f} s so far …")
+
+    say(f"{what} …")
+    teller = threading.Thread(target=tell, name="conversion", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def _keep_in_eight_bits(model: Any) -> None:

@@ -4,11 +4,11 @@ import html
 import shutil
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
 
+from instantid_demo.backends import converted
 from instantid_demo.models import catalogue, download
 from instantid_demo.request import RequestError
 from instantid_demo.ui.desk import QUIET, Desk, as_error, spoken
@@ -58,6 +58,11 @@ class Models:
                         progress = gr.HTML(
                             elem_id="models-progress", elem_classes="card-title", apply_default_css=False
                         )
+                        convert = gr.Checkbox(
+                            not converted.declined(desk.settings),
+                            label=word("models.convert"),
+                            elem_id="models-convert",
+                        )
             with gr.Column(scale=6, min_width=320):
                 listing = gr.HTML(elem_id="models-list", apply_default_css=False)
         chosen.change(spoken(self._choose), [chosen, model], [model, note, chosen], **QUIET).then(
@@ -67,6 +72,8 @@ class Models:
         tab.select(self._refresh, [model], refreshed, **QUIET)
         if desk.settings.hosted:
             return
+        tab.select(lambda: not converted.declined(desk.settings), None, [convert], **QUIET)
+        convert.input(spoken(self._convert), [convert], None, **QUIET)
         actions = [facts, agree, get, delete]
         pick.change(spoken(self._facts), [pick], actions, **QUIET)
         agree.change(lambda given: gr.update(interactive=given), [agree], [get], queue=False, **QUIET)
@@ -117,6 +124,9 @@ class Models:
                     size = here.get(entry.name, entry.gigabytes)
                     parts.append(_record(entry.label, html.escape(entry.about), size, entry.licence, ready))
         parts += [_record(name, "", size, "", True) for name, size in here.items() if not catalogue.knows(name)]
+        for name, size in converted.kept(self.desk.settings):
+            about = span("models.converted", size=f"{size:.1f}")
+            parts.append(_record(catalogue.label(name), about, 0.0, "", True))
         return f'<div class="records">{"".join(parts)}</div>'
 
     def _facts(self, name: str | None) -> tuple[str, Any, Any, Any]:
@@ -125,42 +135,62 @@ class Models:
             return "", gr.update(visible=False, value=False), off, off
         entry = download.wanted(name.strip())
         ready = catalogue.local(entry.name, self.desk.settings) is not None
+        size, licence = entry.gigabytes, entry.licence
+        if not size and not ready:
+            # A stranger's: size, licence and kind are asked before anybody agrees to it.
+            self._require_online()
+            planned = download.plan(entry)
+            size, licence = planned.size / download.GIGABYTE, planned.licence
         return (
-            _record(entry.label, html.escape(entry.about), entry.gigabytes, entry.licence, ready),
+            _record(entry.label, html.escape(entry.about), size, licence, ready),
             gr.update(visible=not ready, value=False),
             gr.update(interactive=False),
-            gr.update(interactive=ready),
+            gr.update(interactive=ready or self._begun(entry.name)),
         )
 
+    def _begun(self, name: str) -> bool:
+        return name in dict(download.unfinished(self.desk.settings))
+
+    def _require_online(self) -> None:
+        if self.desk.settings.offline:
+            raise RequestError("Downloads are switched off here: unset INSTANTID_OFFLINE first.")
+
     def _download(self, name: str, agreed: bool) -> Iterator[tuple[Any, Any]]:
-        """Fetches in a thread of its own and tells how much of it is on disk already."""
+        """Fetches in a thread of its own and tells how much of it is here already."""
         settings = self.desk.settings
-        if settings.offline:
-            raise as_error(RequestError("Downloads are switched off here: unset INSTANTID_OFFLINE first."))
         if not agreed:
             return
-        entry = download.wanted(name.strip())
         failed: list[Exception] = []
+        told = {"done": 0, "total": 0}
 
         def fetch() -> None:
             try:
-                download.fetch(entry, settings.models)
+                self._require_online()
+                entry = download.wanted(name.strip())
+                download.fetch(entry, settings.models, lambda done, total: told.update(done=done, total=total))
             except Exception as error:  # shown to the user by the loop below
                 failed.append(error)
 
         thread = threading.Thread(target=fetch, name="download", daemon=True)
         thread.start()
-        folder = catalogue.folder_of(entry.name, settings.models)
         while thread.is_alive():
-            yield _bar(_gigabytes(folder), entry.gigabytes), gr.update(interactive=False)
+            done, total = (count / download.GIGABYTE for count in told.values())
+            yield _bar(done, total), gr.update(interactive=False)
             thread.join(1.0)
         if failed:
             yield "", gr.update(interactive=True)
             raise as_error(failed[0])
         yield span("models.done", "p", "note"), gr.update(interactive=False)
 
+    def _convert(self, wanted: bool) -> None:
+        try:
+            converted.decline(self.desk.settings, not wanted)
+        except OSError as error:
+            raise RequestError(f"This wish could not be kept: {error.strerror or error}.") from error
+
     def _delete(self, name: str) -> str:
-        download.delete(download.wanted(name.strip()).name, self.desk.settings)
+        name = name.strip()
+        download.delete(download.wanted(name).name if "/" in name else name, self.desk.settings)
         return span("models.done", "p", "note")
 
 
@@ -183,14 +213,3 @@ def _bar(done: float, total: float) -> str:
         f'<div class="bar" role="progressbar" aria-valuenow="{share}"><i style="width:{share}%"></i></div>'
         f"{span('models.progress', 'p', 'note', done=f'{done:.1f}', total=f'{total:.1f}')}"
     )
-
-
-def _gigabytes(folder: Path) -> float:
-    """On disk so far, unfinished files included."""
-    total = 0
-    for file in folder.rglob("*"):
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except FileNotFoundError:
-            continue  # renamed while we looked
-    return total / 1e9

@@ -1,7 +1,9 @@
 """The command line's contracts, run as a user runs them."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from instantid_demo import ticker
+from instantid_demo.request import Progress
 from instantid_demo.settings import ROOT
 
 
@@ -79,11 +83,23 @@ def test_faces_lists_them_or_none(home: Path, portraits: list[Path], tmp_path: P
         ("generate", "--face", "a.jpg", "--view", "sideways"),
         ("generate", "--face", "a.jpg", "--model", "sdxl"),
         ("generate", "--face", "a.jpg", "--out", "x.txt"),
+        ("generate", "--face", "a.jpg", "--out", f"{'x' * 300}.png"),
+        ("generate", "--face", "a.jpg", "--out", f"{'x' * 300}/y/z.png"),
+        ("generate", "--face", "a.jpg", "--out", f"y/{'x' * 300}"),
+        ("generate", "--face", f"{'x' * 300}.jpg"),
+        ("generate", "--settings-from", f"{'x' * 300}.png"),
+        ("generate", "--face", "a.jpg", "--model", "x" * 300),
+        ("generate", "--face", "a.jpg", "--lora", "x" * 5000),
+        ("faces", "x" * 300),
+        ("verify", "x" * 300),
+        ("download", "x" * 300),
+        ("download", "x" * 300, "--delete"),
+        ("download", f"{'x' * 300}/y", "--delete"),
         ("faces", "missing.jpg"),
         ("verify", "missing.png"),
         ("nonsense",),
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments)[:40],
 )
 def test_the_users_mistakes_are_one_line_and_code_2(home: Path, arguments: tuple[str, ...]) -> None:
     done = run(home, *arguments)
@@ -107,3 +123,67 @@ def test_a_device_that_is_not_there_is_named(home: Path, monkeypatch: pytest.Mon
     asked = run(home, "generate", "--face", ROOT / "assets/examples/woman.jpg", "--out", tmp_path / "made.png")
     assert asked.returncode != 0
     assert len(asked.stderr.splitlines()) == 1
+
+
+def test_a_terminal_sees_the_steps_in_place(home: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="there are no pseudo-terminals here")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "INSTANTID_HOME": str(home), "HF_HUB_OFFLINE": "1", "TERM": "xterm", "COLUMNS": "120"}
+    words = ("--model", "pocket", "--steps", "5", "--images", "4", "--out", tmp_path)
+    command = [sys.executable, "-m", "instantid_demo", "generate", "--face", ROOT / "assets/examples/woman.jpg", *words]
+    running = subprocess.Popen(
+        [str(part) for part in command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:
+            break
+        if not piece:
+            break
+        said += piece
+    assert running.wait(60) == 0, said
+    lines = said.decode().split("\r")
+    assert any(re.match(r"step \d/\d+", line) for line in lines), lines
+    assert any(re.match(r"step \d/\d+, \d+ s left", line) for line in lines), lines
+    assert "\n" not in said.decode()
+    assert lines[-1] == ""
+
+
+def test_a_libtiff_that_complains_is_not_heard(home: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "broken.tif"
+    Image.open(ROOT / "assets/examples/woman.jpg").save(photo, compression="tiff_lzw")
+    content = bytearray(photo.read_bytes())
+    content[200:3000] = bytes(2800)
+    photo.write_bytes(content)
+    done = run(home, "faces", photo)
+    assert len(done.stderr.splitlines()) == (1 if done.returncode else 0), done.stderr
+
+
+def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 7))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    out = io.StringIO()
+    steps = ticker.Steps(ticker.Line(out))
+    for done in range(1, 9):
+        steps(Progress(stage="denoising", done=done, total=30))
+    lines = out.getvalue().splitlines()
+    assert 1 <= len(lines) < 8
+    assert all(re.fullmatch(r"step \d/30(, \d+ (s|min) left)?", line) for line in lines)
+
+
+def test_time_left_is_said_as_people_do() -> None:
+    assert [ticker.left(seconds) for seconds in (0.4, 12, 240, 7400)] == [
+        *("0 s left", "12 s left", "4 min left", "2 h 3 min left"),
+    ]
+
+
+def test_a_fault_of_the_program_shows_what_was_kept_quiet() -> None:
+    code = "import os; from instantid_demo import quiet\nwith quiet.stdout():\n os.write(2, b'native'); {}"
+    for last, told in (("raise KeyError('ours')", ("native", "KeyError")), ("pass", ())):
+        command = [sys.executable, "-c", code.format(last)]
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stderr
+        assert all(word in said for word in told)
+        assert bool(said) == bool(told)

@@ -1,56 +1,19 @@
-"""The catalogue, downloads against a stand-in for the hub, and LoRAs that leave no trace."""
+"""The catalogue, and LoRAs that leave no trace."""
 
 import re
 from pathlib import Path
 
-import httpx2
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from instantid_demo import comfyui
 from instantid_demo.method.loading import load_pipeline
-from instantid_demo.models import catalogue, download, lora
+from instantid_demo.models import catalogue, lora
 from instantid_demo.request import GenerationRequest, RequestError
-from instantid_demo.settings import ROOT, Settings
+from instantid_demo.settings import ROOT
 
 POCKET = ROOT / "assets" / "pocket"
-
-REPOSITORY = [
-    "README.md",
-    "model_index.json",
-    "realvis.safetensors",
-    "unet/config.json",
-    "unet/diffusion_pytorch_model.bin",
-    "unet/diffusion_pytorch_model.fp16.safetensors",
-    "unet/diffusion_pytorch_model.non_ema.safetensors",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/diffusion_pytorch_model.safetensors",
-    "vae_decoder/model.onnx",
-]
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A hub that holds every file that is asked for."""
-    asked: list[str] = []
-
-    def snapshot_download(repository: str, *, allow_patterns: list[str], local_dir: Path) -> str:
-        asked.append(repository)
-        for pattern in allow_patterns:
-            file = local_dir / pattern.replace("*", "model.safetensors")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"x")
-        return str(local_dir)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda repository: REPOSITORY)
-    return asked
 
 
 def test_the_catalogue_is_complete() -> None:
@@ -58,59 +21,6 @@ def test_the_catalogue_is_complete() -> None:
     assert len(bases) >= 6
     assert len({entry.name for entry in catalogue.ENTRIES}) == len(catalogue.ENTRIES)
     assert all(entry.licence and entry.about and entry.gigabytes > 0 for entry in catalogue.ENTRIES)
-
-
-def test_a_model_is_here_only_when_complete(settings: Settings, hub: list[str]) -> None:
-    assert catalogue.local("antelopev2", settings) is None
-    folder = download.fetch(catalogue.entry("antelopev2"), settings.models)
-    assert catalogue.local("antelopev2", settings) == folder
-    assert sorted(file.name for file in folder.glob("*.onnx"))[0] == "genderage.onnx"
-    download.fetch(catalogue.entry("antelopev2"), settings.models)
-    assert len(hub) == 1
-    assert [name for name, _ in download.present(settings)] == ["antelopev2"]
-    download.delete("antelopev2", settings)
-    assert catalogue.local("antelopev2", settings) is None
-    with pytest.raises(RequestError):
-        download.delete("../..", settings)
-
-
-def test_a_base_comes_once_and_not_five_times(settings: Settings, hub: list[str]) -> None:
-    folder = download.fetch(catalogue.entry("realvis"), settings.models)
-    here = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-    assert here == [
-        ".complete",
-        "model_index.json",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.fp16.safetensors",
-        "vae/diffusion_pytorch_model.safetensors",
-    ]
-
-
-def test_a_changed_repository_is_noticed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: "")
-    with pytest.raises(RequestError, match="lacks"):
-        download.fetch(catalogue.entry("lcm"), settings.models)
-
-
-def test_no_network_and_no_room_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def fails(*args, **kwargs) -> str:
-        raise LocalEntryNotFoundError("offline")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
-    with pytest.raises(RequestError, match="network"):
-        download.fetch(catalogue.entry("lcm"), settings.models)
-
-    def unreachable(repository: str) -> list[str]:
-        raise httpx2.ConnectError("Name or service not known")
-
-    monkeypatch.setattr("huggingface_hub.list_repo_files", unreachable)
-    with pytest.raises(RequestError, match="network"):
-        download.fetch(catalogue.entry("realvis"), settings.models)
-    huge = catalogue.entry("lcm").model_copy(update={"gigabytes": 10**9})
-    with pytest.raises(RequestError, match="free"):
-        download.fetch(huge, settings.models)
 
 
 def test_loras_act_and_leave_no_trace(tmp_path: Path) -> None:

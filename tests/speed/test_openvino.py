@@ -1,5 +1,6 @@
 """OpenVINO's networks give PyTorch's numbers, come from disk the second time, and step aside where they must."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,11 +14,14 @@ import torch
 from benchmarks.measure import difference, run
 from benchmarks.models import FACE, SIZES, build
 from benchmarks.modes import MODES, Mode
+from instantid_demo import doctor
+from instantid_demo.backends import choice, converted
 from instantid_demo.backends import openvino as openvino_backend
 from instantid_demo.backends.openvino import OpenVino, available, fingerprint, runtime, smaller
 from instantid_demo.engine import Engine
 from instantid_demo.method.conditioning import IdentityCondition
 from instantid_demo.method.identity_net import IdentityNet
+from instantid_demo.models import download
 from instantid_demo.request import GenerationRequest, Result
 from instantid_demo.settings import ROOT, Settings
 
@@ -194,3 +198,115 @@ def test_the_engine_does_without_it_where_it_fails(tmp_path: Path, monkeypatch: 
     assert any("OpenVINO failed" in note for note in result.notes)
     monkeypatch.undo()
     assert np.array_equal(converted, _picture(backend="torch", home=tmp_path)[0])
+
+
+# -- what lies on the disk -----------------------------------------------------------------------------------------
+
+
+def test_a_conversion_is_announced_shown_listed_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend, "TELL", 0.01)
+    settings = Settings(model="pocket", backend="openvino", home=tmp_path)  # type: ignore[call-arg]
+    said: list[str] = []
+    request = GenerationRequest(face=(PHOTO,), prompt="in the snow", seed=7, steps=2)
+    engine = Engine(settings)
+    engine.generate(request, told=lambda progress: said.append(progress.message))
+    announced = next(index for index, words in enumerate(said) if "minutes and" in words and "GB of disk" in words)
+    started = next(index for index, words in enumerate(said) if words.startswith("Converting IdentityNet"))
+    assert announced < started
+    assert any(words.startswith("Converting the UNet") and "s so far" in words for words in said)
+    assert not [file for pattern in converted.LEFTOVERS for file in tmp_path.rglob(pattern)]
+    said.clear()
+    engine.generate(request, told=lambda progress: said.append(progress.message))
+    assert not any("Converting" in words for words in said)
+    (name, size) = next(converted.kept(settings))
+    assert name.startswith("pocket-")
+    assert size > 0.001
+    assert doctor.examine(settings)["converted_gb"].keys() == {name}
+    download.delete(name, settings)
+    assert not list(converted.kept(settings))
+
+
+def test_converted_networks_go_with_their_model(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    for folder in (settings.models / "sdxl", settings.models / "instantid"):
+        (folder / "unet").mkdir(parents=True)
+        (folder / ".complete").touch()
+        place = converted.place(folder / "unet", settings)
+        assert place == tmp_path / "openvino" / folder.name
+        place.mkdir(parents=True)
+        (place / "unet-1-bf16.bin").write_bytes(bytes(5_000_000))
+    download.delete("sdxl", settings)
+    assert [name for name, _ in converted.kept(settings)] == ["instantid"]
+
+
+def _left_behind(folder: Path) -> list[Path]:
+    folder.mkdir(parents=True)
+    names = ("unet-1-bf16.float32", "unet-1-bf16.float32.part", "unet-1-bf16.part.xml", "unet-1-bf16.part.bin",
+             "unet-1.bfloat16.weights.part")  # fmt: skip
+    files = [folder / name for name in names]
+    for file in files:
+        file.write_bytes(bytes(1000))
+    return files
+
+
+def test_what_an_ended_conversion_left_is_swept_before_room_is_counted(
+    pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_backend, "LARGE", 1000)
+    settings = Settings(home=tmp_path)
+    left, busy = _left_behind(tmp_path / "openvino" / "sdxl"), _left_behind(tmp_path / "openvino" / "other")
+    (tmp_path / "openvino" / "unet-2-bf16.xml").touch()
+
+    def usage(place: Path) -> Any:
+        return shutil._ntuple_diskusage(0, 0, 0 if any(file.exists() for file in left) else 10**12)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with converted.converting(tmp_path / "openvino" / "other"):
+        assert choice.choose(settings, pipe) is not None
+    assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in busy)
+    # What an earlier version left flat is in a folder now, so that it is listed.
+    assert (tmp_path / "openvino" / "other" / "unet-2-bf16.xml").is_file()
+
+
+def test_an_error_leaves_nothing_half_done(pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(model: Any, part: Path, **options: Any) -> None:
+        part.write_bytes(b"x")
+        part.with_suffix(".bin").write_bytes(b"x")
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr(runtime(), "save_model", full)
+    with pytest.raises(openvino_backend.BackendError):
+        run(pipe, SIZE, Mode("", True, "", backend="openvino"), 1, OpenVino(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+
+
+def test_it_can_be_declined(pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend, "LARGE", 1000)
+    settings = Settings(home=tmp_path)
+    taken = choice.choose(settings, pipe)
+    assert taken is not None
+    assert taken.may_convert()
+    converted.decline(settings, True)
+    assert not taken.may_convert()
+    assert choice.choose(settings, pipe) is None
+    assert choice.choose(settings.model_copy(update={"backend": "openvino"}), pipe) is not None
+    converted.decline(settings, False)
+    assert choice.choose(settings, pipe) is not None
+
+
+def test_too_little_room_is_said(pipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_backend, "LARGE", 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, 0))  # type: ignore[attr-defined]
+    said: list[str] = []
+    assert choice.choose(Settings(home=tmp_path), pipe, say=said.append) is None
+    assert "GB of disk" in said[0]
+
+
+def test_the_terminal_hears_no_tracer(tmp_path: Path) -> None:
+    code = (
+        "from instantid_demo import quiet; quiet.libraries();"
+        "import warnings, torch; warnings.warn('Converting a tensor to a Python boolean', torch.jit.TracerWarning)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr == ""

@@ -74,12 +74,12 @@ def test_a_real_classifier_is_read_from_a_folder(tmp_path) -> None:
     network.classifier.bias.data[:] = network.classifier.bias.data.new_tensor([0.0, 5.0])
     network.save_pretrained(tmp_path / "nsfw")
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "nsfw")
-    classifier = safety.classifier_for("sdxl", tmp_path, offline=True)
+    classifier = safety.classifier_for("sdxl", tmp_path)
     assert classifier is not None
     assert classifier(Image.new("RGB", (50, 50))) > 0.9
-    assert safety.classifier_for("pocket", tmp_path, offline=True) is None
+    assert safety.classifier_for("pocket", tmp_path) is None
 
 
 def test_a_missing_filter_is_told(tmp_path) -> None:
     with pytest.raises(RequestError, match="picture filter"):
-        safety.classifier_for("sdxl", tmp_path, offline=True)
+        safety.classifier_for("sdxl", tmp_path)
