@@ -59,8 +59,6 @@ def check_place(where: Path) -> None:
         where.exists()  # raises where the name alone is too long
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        if isinstance(error, RequestError):
-            raise
         shown = str(where) if len(str(where)) <= 80 else f"{str(where)[:80]}…"
         raise RequestError(f"{shown} cannot be made: choose another place to save to.") from error
     if not os.access(folder, os.W_OK):
