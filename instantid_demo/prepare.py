@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from instantid_demo import framing, styles, vocabulary
+from instantid_demo import framing, masks, styles, vocabulary
 from instantid_demo.faces import keypoints as keypoint_map
 from instantid_demo.faces import views
 from instantid_demo.faces.identity import Identity
@@ -18,6 +18,7 @@ from instantid_demo.framing import Box, Keypoints
 from instantid_demo.people import People, Subject
 from instantid_demo.presets import Defaults, Family, Recipe
 from instantid_demo.request import Control, ControlKind, GenerationRequest, Person, Place, RequestError, View
+from instantid_demo.saving import LEAST_SIDE
 from instantid_demo.settings import Settings
 
 SEEDS = 2**32
@@ -90,6 +91,9 @@ class Prepared:
     strength: float = 1.0
     init: Image.Image | None = None
     mask: Image.Image | None = None
+    """L: 255 in the squares of all latents that may change."""
+    kept: masks.Kept | None = None
+    """What of the start picture stays, where not all of it may change."""
     control_mask: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -181,8 +185,8 @@ def prepare(
     Raises:
         RequestError: a picture cannot be read or shows no face, or nobody was given.
     """
-    notes = _left_out(text)
-    init = None if request.init is None else open_photo(request.init)
+    notes = _left_out(text) + _resting(request)
+    init, painted = _start(request, notes)
     pose = None if request.pose is None else open_photo(request.pose)
     size = _size(request, family, defaults, init, pose, settings)
     scene = None if init is None else framing.cover(init, *size)
@@ -192,6 +196,11 @@ def prepare(
         posed = (_one(request, people, size, family, pose, scene, notes),)
     notes += _turned_too_far([person.view for person in posed], defaults)
     complete = filled(request, model, recipe, size, settings)
+    mask, kept = (None, None) if init is None or painted is None else _kept(init, painted, size, request.upscale)
+    if init is not None and recipe.steps * request.strength < 1:
+        notes.append(
+            f"A change of {request.strength:g} is less than one of {recipe.steps} steps: one smaller step was drawn."
+        )
     seed = complete.seed or 0
     return Prepared(
         request=complete,
@@ -199,13 +208,18 @@ def prepare(
         words=text,
         people=posed,
         keypoint_map=keypoint_map.draw_many(*size, [person.keypoints for person in posed]),
-        controls=tuple(_control(control, size, settings.models) for control in request.control),
+        controls=tuple(
+            _control(control, size, settings.models, notes)
+            for control in request.control
+            if control.start < control.end
+        ),
         seeds=tuple((seed + number) % SEEDS for number in range(request.images)),
         width=size[0],
         height=size[1],
         strength=request.strength,
         init=None if scene is None else scene[0],
-        mask=None if request.mask is None else framing.cover(open_photo(request.mask), *size)[0].convert("L"),
+        mask=mask,
+        kept=kept,
         control_mask=_free_background(posed, size) if request.enhance_non_face else None,
         notes=tuple(notes),
     )
@@ -215,6 +229,56 @@ def _left_out(text: Words) -> list[str]:
     if not text.unknown:
         return []
     return [f"Left out, because this preview model never learned them: {', '.join(text.unknown)}."]
+
+
+def _resting(request: GenerationRequest) -> list[str]:
+    """What never acts, because its window ends where it starts."""
+    windows = [("IdentityNet", request.identity_start, request.identity_end)]
+    windows.append(("Guidance", request.guidance_start, request.guidance_end))
+    windows += [(f"The {control.kind} control", control.start, control.end) for control in request.control]
+    return [f"{what} did nothing: its window ends where it starts." for what, start, end in windows if start == end]
+
+
+def _start(request: GenerationRequest, notes: list[str]) -> tuple[Image.Image | None, Image.Image | None]:
+    """The start picture, and the mask (L) of what may change in it; None where all of it may.
+
+    Raises:
+        RequestError: one of them cannot be read, nothing is painted, or they do not belong together.
+    """
+    if request.init is None:
+        return None, None
+    if request.mask is None:
+        init, painted = masks.hole(request.init)
+        if painted is not None:
+            notes.append("The start picture has a hole: only the hole changes. A mask would choose another part.")
+        return init, painted
+    init = open_photo(request.init)
+    painted, said = masks.read(request.mask)
+    masks.fitting(painted, init.size)
+    notes += said
+    if masks.is_full(painted):
+        notes.append("The mask covers the whole start picture: all of it may change.")
+        return init, None
+    return init, painted
+
+
+def _kept(
+    init: Image.Image, painted: Image.Image, size: tuple[int, int], upscale: int
+) -> tuple[Image.Image | None, masks.Kept | None]:
+    """The pipeline's mask, and what stays of the start picture, both cut as the start picture is.
+
+    Raises:
+        RequestError: what is painted lies outside the canvas.
+    """
+    factor = framing.enlargement(size, upscale, LEAST_SIDE)
+    saved = (size[0] * factor, size[1] * factor)
+    drawn = masks.softened(framing.cut_alike(painted, init.size, saved))
+    mask = masks.cells(framing.cut_alike(painted, init.size, size))
+    if not mask.getbbox():
+        raise RequestError(
+            f"What is painted in the mask is cut off at {size[0]}×{size[1]}: choose a size of the start picture's shape."
+        )
+    return mask, masks.Kept(framing.cover(init, *saved)[0], drawn)
 
 
 def _size(
@@ -350,11 +414,13 @@ def _moved(identity: Identity, face: Any, move: framing.Move, place: Place | Non
     return Posed(identity, points, box, None)
 
 
-def _control(control: Control, size: tuple[int, int], models: Path) -> ControlMap:
-    from instantid_demo.controls import maps
+def _control(control: Control, size: tuple[int, int], models: Path, notes: list[str]) -> ControlMap:
+    from instantid_demo.controls import maps, ready
 
-    picture = framing.cover(open_photo(control.image), *size)[0]
+    picture = framing.cover(ready.read(control.image) if control.is_map else open_photo(control.image), *size)[0]
     drawn = picture if control.is_map else maps.draw(control.kind, picture, models)
+    if control.is_map and not drawn.getbbox():
+        notes.append(f"The {control.kind} map is black all over: it shows nothing to follow.")
     return ControlMap(control.kind, drawn.resize(size), control.strength, control.start, control.end)
 
 
