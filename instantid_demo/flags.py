@@ -8,7 +8,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
-from instantid_demo.request import GenerationRequest, RequestError, region
+from instantid_demo.request import GenerationRequest, RequestError
 
 NOT_A_FLAG = frozenset({"consent"})
 """The command line's help states what consent means; using it is the statement."""
@@ -90,6 +90,8 @@ def in_words(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int)).replace("_", "-")
     if not where:
         return f"{message}."
+    if first["type"] == "value_error":  # it is about several values and says itself what is wrong
+        return f"--{where}: {message[0].lower()}{message[1:]}."
     return f"--{where}: {message[0].lower()}{message[1:]}, not {str(first['input'])[:80]!r}."
 
 
@@ -109,7 +111,7 @@ def _person(text: str) -> dict[str, Any]:
     numbers = [part for part in parts if "=" not in part]
     if not at or not face or len(numbers) != 4:
         raise RequestError(f"--person needs PHOTO@x0,y0,x1,y1, such as a.jpg@0,0,0.5,1, not {text!r}.")
-    person: dict[str, Any] = {"face": face, "region": region(numbers)}
+    person: dict[str, Any] = {"face": face, "region": dict(zip(("x0", "y0", "x1", "y1"), numbers, strict=True))}
     if len(parts) > 4:
         person["view"] = _pairs("--person", ",".join(part for part in parts if "=" in part), ("yaw", "pitch", "roll"))
     return person

@@ -173,7 +173,7 @@ def softened(mask: Image.Image) -> Image.Image:
 def _grey(picture: Image.Image) -> np.ndarray:
     """What a mask without transparency paints: uint8, its darkest dark part 0, its brightest part 255."""
     if is_deep(picture):
-        values, least = deep_values(picture), np.finfo(np.float32).tiny
+        values, least = deep_values(picture), float(np.finfo(np.float32).tiny)
     else:
         # The brightest channel: red paint on black is as painted as white.
         values, least = np.asarray(picture.convert("RGB")).max(2), 128.0

@@ -276,7 +276,8 @@ def _kept(
     mask = masks.cells(framing.cut_alike(painted, init.size, size))
     if not mask.getbbox():
         raise RequestError(
-            f"What is painted in the mask is cut off at {size[0]}×{size[1]}: choose a size of the start picture's shape."
+            f"At {size[0]}×{size[1]} the painted part of the start picture is cut off: "
+            "choose a size in the shape of the start picture, or leave the size open."
         )
     return mask, masks.Kept(framing.cover(init, *saved)[0], drawn)
 

@@ -66,7 +66,7 @@ MASKS: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "colour on transparent": (lambda: on_transparent("#24967c", 176), "png"),
     "colour on transparent, webp": (lambda: on_transparent("red"), "webp"),
     "grey and alpha": (lambda: on_transparent("white").convert("LA"), "png"),
-    "gif": (lambda: on_transparent("green").quantize(8), "gif"),
+    "gif": (lambda: on_transparent("green"), "gif"),
     "palette with alpha": (lambda: on_transparent("blue").quantize(8), "png"),
     "photo with a hole": (with_hole, "png"),
     "photo with a hole, webp": (with_hole, "webp"),

@@ -145,7 +145,7 @@ def test_a_mask_of_another_shape_or_an_empty_one_is_said_in_one_sentence(
     for mask, words, fields in (
         (other, "400×300, but the start picture 400×400", {}),
         (empty, "Nothing is painted", {}),
-        (aside, "cut off at 256×128", {"width": 256, "height": 128}),
+        (aside, "At 256×128 the painted part", {"width": 256, "height": 128}),
     ):
         with pytest.raises(RequestError, match=words):
             engine.generate(ask(portraits, mask=mask, **fields))
