@@ -11,12 +11,10 @@ from instantid_demo.engine import Engine
 from instantid_demo.provenance import watermark
 from instantid_demo.request import GenerationRequest, Progress, RequestError, Result
 from instantid_demo.settings import Settings
-from tests.engine.test_sdxl import settings as sdxl  # noqa: F401
+from tests.engine import test_sdxl
+from tests.inpainting import compared, painted, psnr
 
-BOX = (0.3, 0.2, 0.6, 0.7)
-"""What is painted, in fractions of the start picture."""
-MARGIN = 0.03
-"""Of the shorter side, around it: the soft edge lies within."""
+sdxl = test_sdxl.settings
 
 
 @pytest.fixture(scope="module")
@@ -30,37 +28,9 @@ def mask(tmp_path: Path) -> Path:
     return painted(tmp_path / "mask.png", (400, 400))
 
 
-def painted(file: Path, size: tuple[int, int]) -> Path:
-    made = Image.new("L", size)
-    made.paste(255, tuple(round(edge * side) for edge, side in zip(BOX, (*size, *size), strict=True)))
-    made.save(file)
-    return file
-
-
 def ask(portraits: list[Path], **fields) -> GenerationRequest:
     start = {"face": (portraits[0],), "model": "pocket", "seed": 7, "init": portraits[55], "strength": 1.0}
     return GenerationRequest(**{**start, **fields})
-
-
-def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other.astype(float)) ** 2)))
-
-
-def compared(file: Path, start: Path) -> tuple[float, float]:
-    """PSNR of a saved picture to its start picture: outside the painted part, and inside."""
-    made, original = Image.open(file).convert("RGB"), Image.open(start).convert("RGB")
-    wanted = np.asarray(framing.cover(original, *made.size)[0])
-    x0, y0, x1, y1 = framing.crop(original.size, made.size)
-    marked = Image.new("L", original.size)
-    marked.paste(255, tuple(round(edge * side) for edge, side in zip(BOX, original.size * 2, strict=True)))
-    inside = np.asarray(marked.resize(made.size, box=(x0, y0, x1, y1))) > 127
-    margin = round(MARGIN * min(made.size))
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    near = np.zeros_like(inside)
-    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-    near[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1] = True
-    pixels = np.asarray(made)
-    return psnr(pixels[~near], wanted[~near]), psnr(pixels[inside], wanted[inside])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +64,7 @@ def test_what_is_not_painted_stays_as_it_was(
 
 @pytest.mark.parametrize("extra", [{}, {"format": "jpeg"}, {"images": 2}], ids=str)
 def test_what_is_not_painted_stays_as_it_was_with_sdxl(
-    sdxl: Settings,  # noqa: F811
+    sdxl: Settings,
     portraits: list[Path],
     mask: Path,
     tmp_path: Path,
