@@ -270,7 +270,15 @@ class GenerationRequest(Model):
     strength: float = Field(
         0.6, **about("Change", "How much of the start picture may change.", "start", ge=0.05, le=1, step=0.05)
     )
-    mask: Path | None = Field(None, **about("Mask", "White where the start picture may change.", "start", private=True))
+    mask: Path | None = Field(
+        None,
+        **about(
+            "Mask",
+            "White, or opaque on a transparent ground, where the start picture may change; the rest stays.",
+            "start",
+            private=True,
+        ),
+    )
     face_detail: bool = Field(
         False, **about("Second pass for the face", "Redraws a small face at full size.", "likeness", advanced=True)
     )
