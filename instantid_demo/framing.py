@@ -71,6 +71,12 @@ def in_region(region: Region, width: int, height: int, face_share: float) -> Pla
     return Place(x=(region.x0 + region.x1) / 2, y=(region.y0 + region.y1) / 2, size=max(0.2, size))
 
 
+def in_box(box: Box, width: int, height: int, face_share: float) -> Place:
+    """As `in_region`, of a box in pixels, however small; what lies beyond the canvas does not count."""
+    x0, y0, x1, y1 = np.clip(np.divide(box, (width, height, width, height)), 0, 1).tolist()
+    return in_region(Region.model_construct(x0=x0, y0=y0, x1=x1, y1=y1), width, height, face_share)
+
+
 def region_mask(region: Region, width: int, height: int) -> np.ndarray:
     """`(height, width)` float32: 1 inside, 0 outside, soft between; the canvas' own border stays hard."""
     edge = SOFT_EDGE * min(width, height)
@@ -115,8 +121,10 @@ def like_picture(size: tuple[int, int], width: int, height: int, most: int) -> t
 def crop(picture: tuple[int, int], canvas: tuple[int, int]) -> Box:
     """The part of a picture of this size that has the canvas' shape: cut at the longer side's ends."""
     scale = max(canvas[0] / picture[0], canvas[1] / picture[1])
-    left, top = (picture[0] - canvas[0] / scale) / 2, (picture[1] - canvas[1] / scale) / 2
-    return left, top, left + canvas[0] / scale, top + canvas[1] / scale
+    width, height = canvas[0] / scale, canvas[1] / scale
+    left, top = (picture[0] - width) / 2, (picture[1] - height) / 2
+    # Rounding may lead a hair's breadth beyond the picture, which Pillow refuses.
+    return max(left, 0), max(top, 0), min(left + width, picture[0]), min(top + height, picture[1])
 
 
 def cover(picture: "Image.Image", width: int, height: int) -> tuple["Image.Image", Move]:

@@ -59,7 +59,7 @@ class Kept:
         return np.asarray(self.drawn) == 0
 
 
-def read(file: Path) -> tuple[Image.Image, list[str]]:
+def read(file: Path) -> tuple[Image.Image, tuple[str, ...]]:
     """The mask in a file, and sentences for the user.
 
     Returns:
@@ -68,13 +68,14 @@ def read(file: Path) -> tuple[Image.Image, list[str]]:
     Raises:
         RequestError: the file is no picture, or nothing is painted in it.
     """
-    picture, notes = opened(file), list[str]()
+    picture = opened(file)
+    notes: tuple[str, ...] = ()
     opacity = alpha(picture)
     if opacity is None:
         values = _grey(picture)
     elif _is_photo(picture, opacity):
         values = 255 - opacity
-        notes.append("The mask is a photo with a hole: the hole is what changes.")
+        notes = ("The mask is a photo with a hole: the hole is what changes.",)
     else:
         values = _opaque(opacity)
     if values.max(initial=0) < _PAINTED:
@@ -162,12 +163,15 @@ def cells(mask: Image.Image) -> Image.Image:
 
 def softened(mask: Image.Image) -> Image.Image:
     """L: the mask (L, at the saved size) with a soft edge around it: what is painted is all drawn."""
-    values = np.asarray(mask)
-    values = np.where(values < _NOISE, 0, values)
+    values = np.asarray(mask.point(lambda value: value if value >= _NOISE else 0))
+    if values.max() < 128:
+        return Image.fromarray(values)
     width = max(2.0, SOFT_EDGE * min(mask.size))
-    away = cv2.distanceTransform((values < 128).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    edge = np.clip(1 - away / width, 0, 1) * 255 if (values >= 128).any() else 0
-    return Image.fromarray(np.maximum(values, edge).astype(np.uint8))
+    edge: np.ndarray = cv2.distanceTransform((values < 128).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # From 255 at the painted part to 0 at the edge's end, in place: the saved picture may be large.
+    edge *= -255 / width
+    edge += 255
+    return Image.fromarray(np.maximum(values, np.clip(edge, 0, 255, out=edge).astype(np.uint8)))
 
 
 def _grey(picture: Image.Image) -> np.ndarray:

@@ -12,13 +12,14 @@ from PIL import Image
 from instantid_demo import framing, masks, styles, vocabulary
 from instantid_demo.faces import keypoints as keypoint_map
 from instantid_demo.faces import views
+from instantid_demo.faces.face import Face
 from instantid_demo.faces.identity import Identity
 from instantid_demo.faces.photo import open_photo
 from instantid_demo.framing import Box, Keypoints
-from instantid_demo.people import People, Subject
+from instantid_demo.people import People, Subject, area
 from instantid_demo.presets import Defaults, Family, Recipe
 from instantid_demo.request import Control, ControlKind, GenerationRequest, Person, Place, RequestError, View
-from instantid_demo.saving import LEAST_SIDE
+from instantid_demo.scene import Scene, StartPicture
 from instantid_demo.settings import Settings
 
 SEEDS = 2**32
@@ -186,18 +187,18 @@ def prepare(
         RequestError: a picture cannot be read or shows no face, or nobody was given.
     """
     notes = _left_out(text) + _resting(request)
-    init, painted = _start(request, notes)
+    start = StartPicture.of(request)
+    notes += start.notes if start else ()
     pose = None if request.pose is None else open_photo(request.pose)
-    size = _size(request, family, defaults, init, pose, settings)
-    scene = None if init is None else framing.cover(init, *size)
+    size = _size(request, family, defaults, start.picture if start else None, pose, settings)
+    scene = start.on_canvas(size, request.upscale) if start else None
     if request.person:
         posed = _several(request, people, size, family, notes)
     else:
         posed = (_one(request, people, size, family, pose, scene, notes),)
     notes += _turned_too_far([person.view for person in posed], defaults)
     complete = filled(request, model, recipe, size, settings)
-    mask, kept = (None, None) if init is None or painted is None else _kept(init, painted, size, request.upscale)
-    if init is not None and recipe.steps * request.strength < 1:
+    if scene is not None and recipe.steps * request.strength < 1:
         notes.append(
             f"A change of {request.strength:g} is less than one of {recipe.steps} steps: one smaller step was drawn."
         )
@@ -217,9 +218,9 @@ def prepare(
         width=size[0],
         height=size[1],
         strength=request.strength,
-        init=None if scene is None else scene[0],
-        mask=mask,
-        kept=kept,
+        init=scene.picture if scene else None,
+        mask=scene.mask if scene else None,
+        kept=scene.kept if scene else None,
         control_mask=_free_background(posed, size) if request.enhance_non_face else None,
         notes=tuple(notes),
     )
@@ -237,49 +238,6 @@ def _resting(request: GenerationRequest) -> list[str]:
     windows.append(("Guidance", request.guidance_start, request.guidance_end))
     windows += [(f"The {control.kind} control", control.start, control.end) for control in request.control]
     return [f"{what} did nothing: its window ends where it starts." for what, start, end in windows if start == end]
-
-
-def _start(request: GenerationRequest, notes: list[str]) -> tuple[Image.Image | None, Image.Image | None]:
-    """The start picture, and the mask (L) of what may change in it; None where all of it may.
-
-    Raises:
-        RequestError: one of them cannot be read, nothing is painted, or they do not belong together.
-    """
-    if request.init is None:
-        return None, None
-    if request.mask is None:
-        init, painted = masks.hole(request.init)
-        if painted is not None:
-            notes.append("The start picture has a hole: only the hole changes. A mask would choose another part.")
-        return init, painted
-    init = open_photo(request.init)
-    painted, said = masks.read(request.mask)
-    masks.fitting(painted, init.size)
-    notes += said
-    if masks.is_full(painted):
-        notes.append("The mask covers the whole start picture: all of it may change.")
-        return init, None
-    return init, painted
-
-
-def _kept(
-    init: Image.Image, painted: Image.Image, size: tuple[int, int], upscale: int
-) -> tuple[Image.Image | None, masks.Kept | None]:
-    """The pipeline's mask, and what stays of the start picture, both cut as the start picture is.
-
-    Raises:
-        RequestError: what is painted lies outside the canvas.
-    """
-    factor = framing.enlargement(size, upscale, LEAST_SIDE)
-    saved = (size[0] * factor, size[1] * factor)
-    drawn = masks.softened(framing.cut_alike(painted, init.size, saved))
-    mask = masks.cells(framing.cut_alike(painted, init.size, size))
-    if not mask.getbbox():
-        raise RequestError(
-            f"At {size[0]}×{size[1]} the painted part of the start picture is cut off: "
-            "choose a size in the shape of the start picture, or leave the size open."
-        )
-    return mask, masks.Kept(framing.cover(init, *saved)[0], drawn)
 
 
 def _size(
@@ -326,7 +284,7 @@ def _one(
     size: tuple[int, int],
     family: Family,
     pose: Image.Image | None,
-    scene: tuple[Image.Image, framing.Move] | None,
+    scene: Scene | None,
     notes: list[str],
 ) -> Posed:
     """The only person, at the age that the photo shows."""
@@ -341,31 +299,56 @@ def _standing(
     size: tuple[int, int],
     family: Family,
     pose: Image.Image | None,
-    scene: tuple[Image.Image, framing.Move] | None,
+    scene: Scene | None,
     notes: list[str],
 ) -> Posed:
-    """Where the only person stands: view before pose photo before start picture before the photo's own pose."""
+    """Where the only person stands: view before pose photo before start picture before the photo's own pose.
+
+    Where only a part of the start picture may change, the person stands there.
+    """
     usual = views.keypoints_for(View(), None, *size, framing=family)
+    place = request.place
     if request.view is not None:
         if pose is not None:
             notes.append("The view was used; the pose photo was not needed.")
-        return _in_view(subject.identity, request.view, request.place, size, family)
+        if place is None and scene is not None and scene.painted is not None:
+            face = _changing_face(scene, request, people)
+            box = scene.painted if face is None else framing.face_box(scene.move.points(face.keypoints))
+            place = framing.in_box(box, *size, _share(usual, size))
+        return _in_view(subject.identity, request.view, place, size, family)
     if pose is not None and request.pose is not None:
         face = people.largest(request.pose)
-        if request.place is None and family != "pocket":
+        if place is None and family != "pocket":
             # As the original: the face stands where it stands in the pose photo.
             _, move = framing.cover(pose, *size)
             return _moved(subject.identity, face, move, None, size)
-        return _moved(subject.identity, face, framing.onto(face.keypoints, usual), request.place, size)
-    if scene is not None and request.init is not None and request.place is None:
-        found = people.faces(request.init)
-        if found:
-            return _moved(subject.identity, people.largest(request.init), scene[1], None, size)
-        notes.append("The start picture shows no face: the new one stands in its middle. Use place to move it.")
+        return _moved(subject.identity, face, framing.onto(face.keypoints, usual), place, size)
+    if scene is not None and place is None:
+        face = _changing_face(scene, request, people)
+        if face is not None:
+            return _moved(subject.identity, face, scene.move, None, size)
+        if scene.painted is None:
+            notes.append("The start picture shows no face: the new one stands in its middle. Use place to move it.")
+        else:
+            place = framing.in_box(scene.painted, *size, _share(usual, size))
+            notes.append("The painted part shows no face: the new one stands in its middle. Use place to move it.")
     if subject.face is None:
-        return _in_view(subject.identity, View(), request.place, size, family)
+        return _in_view(subject.identity, View(), place, size, family)
     move = framing.onto(subject.face.keypoints, usual)
-    return _moved(subject.identity, subject.face, move, request.place, size)
+    return _moved(subject.identity, subject.face, move, place, size)
+
+
+def _changing_face(scene: Scene, request: GenerationRequest, people: People) -> Face | None:
+    """The largest face of the start picture whose middle may change; None: there is none."""
+    found = people.faces(request.init)
+    changing = [face for face in found if scene.may_change(scene.move.points(face.keypoints).mean(0))]
+    return max(changing, key=area, default=None)
+
+
+def _share(usual: Keypoints, size: tuple[int, int]) -> float:
+    """The usual face's longer side as a share of the canvas' shorter one."""
+    x0, y0, x1, y1 = framing.face_box(usual)
+    return max(x1 - x0, y1 - y0) / min(size)
 
 
 def _turned_too_far(directions: Sequence[View | None], defaults: Defaults) -> list[str]:
@@ -381,8 +364,7 @@ def _several(
     request: GenerationRequest, people: People, size: tuple[int, int], family: Family, notes: list[str]
 ) -> tuple[Posed, ...]:
     usual = views.keypoints_for(View(), None, *size, framing=family)
-    x0, y0, x1, y1 = framing.face_box(usual)
-    share = max(x1 - x0, y1 - y0) / min(size)
+    share = _share(usual, size)
 
     def posed(person: Person) -> Posed:
         subject = people.subject([person.face], None, request.combine)

@@ -74,7 +74,7 @@ def render(loaded: Loaded, prepared: Prepared, job: Job, emit: Emit) -> list[Ima
 
     Raises:
         Cancelled: the job was taken back.
-        RequestError: the numbers overflowed.
+        RequestError: the numbers overflowed, or nothing was drawn.
     """
     pipe = loaded.pipeline(prepared.task, prepared.control_kinds, lambda said: _tell(emit, said))
     together = loaded.batch if prepared.task == "text" else 1
@@ -178,6 +178,8 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
             stack.enter_context(loaded.accelerated(pipe, lambda said: _tell(watch.emit, said)))
         latents = pipe(**arguments).images
     watch.job.check()
+    if len(latents) < len(seeds):
+        raise RequestError("No step was drawn: choose more steps, or let more of the start picture change.")
     if not torch.isfinite(latents).all():
         raise RequestError(
             "The numbers overflowed and the picture would be black: run with INSTANTID_DTYPE=bfloat16 or float32."

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from instantid_demo import framing, saving, series
+from instantid_demo import framing, prepare, presets, saving, series, sources
 from instantid_demo.engine import Engine
+from instantid_demo.people import People, recogniser
 from instantid_demo.provenance import watermark
 from instantid_demo.request import GenerationRequest, Progress, RequestError, Result
 from instantid_demo.settings import Settings
@@ -227,3 +228,48 @@ def test_an_empty_result_is_no_success(engine: Engine, portraits: list[Path], tm
         Result(**{**dict(result), "pictures": ()})
     with pytest.raises(RequestError, match="No picture was made"):
         saving.save(result.model_copy(update={"pictures": ()}), tmp_path / "x.png", engine.settings)
+
+
+@pytest.mark.parametrize("view", [None, {"yaw": 20}])
+@pytest.mark.parametrize(("box", "size"), [((20, 20, 140, 160), (400, 400)), ((600, 100, 780, 300), (800, 400))])
+def test_the_person_stands_where_something_is_painted(
+    portraits: list[Path], tmp_path: Path, view: dict | None, box: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    Image.new("RGB", size, "teal").save(tmp_path / "start.png")
+    mask = Image.new("L", size)
+    mask.paste(255, box)
+    mask.save(tmp_path / "mask.png")
+    for point in keypoints(ask(portraits, init=tmp_path / "start.png", mask=tmp_path / "mask.png", view=view)):
+        assert box[0] < point[0] * size[0] < box[2]
+        assert box[1] < point[1] * size[1] < box[3]
+
+
+def test_of_the_start_pictures_faces_the_painted_one_is_replaced(portraits: list[Path], tmp_path: Path) -> None:
+    pair = Image.new("RGB", (800, 400))
+    for left, portrait, side in ((0, portraits[4], 400), (440, portraits[55], 300)):
+        pair.paste(Image.open(portrait).convert("RGB").resize((side, side)), (left, 50 * (left > 0)))
+    pair.save(tmp_path / "pair.png")
+    mask = Image.new("L", pair.size)
+    mask.paste(255, (440, 50, 740, 350))
+    mask.save(tmp_path / "mask.png")
+    chosen = {"init": tmp_path / "pair.png", "face": (portraits[0],)}
+    assert (keypoints(ask(portraits, **chosen))[:, 0] < 0.5).all()
+    assert (keypoints(ask(portraits, **chosen, mask=tmp_path / "mask.png"))[:, 0] > 0.55).all()
+
+
+def keypoints(request: GenerationRequest) -> np.ndarray:
+    """The only person's, in fractions of the canvas."""
+    settings = Settings(model="pocket", device="cpu")
+    source = sources.resolve("pocket", settings)
+    defaults = presets.of(source.family, source.folder)
+    prepared = prepare.prepare(
+        request,
+        model=source.name,
+        family=source.family,
+        defaults=defaults,
+        recipe=defaults.recipes["quality"],
+        people=People(recogniser(source, settings), 8),
+        settings=settings,
+        text=prepare.words(request, settings),
+    )
+    return prepared.people[0].keypoints / (prepared.width, prepared.height)
