@@ -289,6 +289,7 @@ class Engine:
             model_name=loaded.source.label,
             notes=(*prepared.notes, *notes),
             blocked=blocked,
+            kept=prepared.kept,
         )
 
     def _ensure(self, model: str, emit: Emit) -> "Loaded":

@@ -91,6 +91,8 @@ def in_words(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"] if not isinstance(part, int)).replace("_", "-")
     if not where:
         return f"{message}."
+    if first["type"] == "value_error":  # it is about several values and says itself what is wrong
+        return f"--{where}: {message[0].lower()}{message[1:]}."
     return f"--{where}: {message[0].lower()}{message[1:]}, not {str(first['input'])[:80]!r}."
 
 

@@ -71,6 +71,12 @@ def in_region(region: Region, width: int, height: int, face_share: float) -> Pla
     return Place(x=(region.x0 + region.x1) / 2, y=(region.y0 + region.y1) / 2, size=max(0.2, size))
 
 
+def in_box(box: Box, width: int, height: int, face_share: float) -> Place:
+    """As `in_region`, of a box in pixels, however small; what lies beyond the canvas does not count."""
+    x0, y0, x1, y1 = np.clip(np.divide(box, (width, height, width, height)), 0, 1).tolist()
+    return in_region(Region.model_construct(x0=x0, y0=y0, x1=x1, y1=y1), width, height, face_share)
+
+
 def region_mask(region: Region, width: int, height: int) -> np.ndarray:
     """`(height, width)` float32: 1 inside, 0 outside, soft between; the canvas' own border stays hard."""
     edge = SOFT_EDGE * min(width, height)
@@ -112,23 +118,46 @@ def like_picture(size: tuple[int, int], width: int, height: int, most: int) -> t
     return new_width, new_height
 
 
+def crop(picture: tuple[int, int], canvas: tuple[int, int]) -> Box:
+    """The part of a picture of this size that has the canvas' shape: cut at the longer side's ends."""
+    scale = max(canvas[0] / picture[0], canvas[1] / picture[1])
+    width, height = canvas[0] / scale, canvas[1] / scale
+    left, top = (picture[0] - width) / 2, (picture[1] - height) / 2
+    # Rounding may lead a hair's breadth beyond the picture, which Pillow refuses.
+    return max(left, 0), max(top, 0), min(left + width, picture[0]), min(top + height, picture[1])
+
+
 def cover(picture: "Image.Image", width: int, height: int) -> tuple["Image.Image", Move]:
     """A picture that fills the canvas, cut at the longer side's ends; and where its points went."""
     from PIL import Image
 
+    box = crop(picture.size, (width, height))
     scale = max(width / picture.width, height / picture.height)
-    left, top = (picture.width - width / scale) / 2, (picture.height - height / scale) / 2
-    filled = picture.resize(
-        (width, height), Image.Resampling.LANCZOS, box=(left, top, left + width / scale, top + height / scale)
-    )
-    return filled, Move(scale, (-left * scale, -top * scale))
+    filled = picture.resize((width, height), Image.Resampling.LANCZOS, box=box)
+    return filled, Move(scale, (-box[0] * scale, -box[1] * scale))
+
+
+def cut_alike(mask: "Image.Image", picture: tuple[int, int], size: tuple[int, int]) -> "Image.Image":
+    """A mask at `size`, cut as `cover` cuts the picture that it belongs to, whose own size may be another."""
+    from PIL import Image
+
+    x0, y0, x1, y1 = crop(picture, size)
+    across, down = mask.width / picture[0], mask.height / picture[1]
+    box = (x0 * across, y0 * down, min(x1 * across, mask.width), min(y1 * down, mask.height))
+    # Linear: sharper filters ring, and a mask's black would not stay black.
+    return mask.resize(size, Image.Resampling.BILINEAR, box=box)
+
+
+def enlargement(size: tuple[int, int], factor: int, at_least: int) -> int:
+    """How many times as large a picture becomes that shall be `factor` times, and its shorter side `at_least`."""
+    return max(factor, -(-at_least // min(size)))
 
 
 def enlarged(picture: "Image.Image", factor: int, at_least: int = 0) -> "Image.Image":
     """A picture `factor` times as large, and more where its shorter side stays below `at_least`."""
     from PIL import Image
 
-    factor = max(factor, -(-at_least // min(picture.size)))
+    factor = enlargement(picture.size, factor, at_least)
     if factor == 1:
         return picture
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.LANCZOS)

@@ -9,15 +9,17 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from instantid_demo import framing, styles, vocabulary, wording
+from instantid_demo import framing, masks, styles, vocabulary, wording
 from instantid_demo.faces import keypoints as keypoint_map
 from instantid_demo.faces import turns, views
+from instantid_demo.faces.face import Face
 from instantid_demo.faces.identity import Identity
 from instantid_demo.faces.photo import open_photo
 from instantid_demo.framing import Box, Keypoints
-from instantid_demo.people import People, Subject
+from instantid_demo.people import People, Subject, area
 from instantid_demo.presets import Defaults, Family, Recipe
 from instantid_demo.request import Control, ControlKind, GenerationRequest, Person, Place, RequestError, View
+from instantid_demo.scene import Scene, StartPicture
 from instantid_demo.settings import Settings
 
 SEEDS = 2**32
@@ -95,6 +97,9 @@ class Prepared:
     strength: float = 1.0
     init: Image.Image | None = None
     mask: Image.Image | None = None
+    """L: 255 in the squares of all latents that may change."""
+    kept: masks.Kept | None = None
+    """What of the start picture stays, where not all of it may change."""
     control_mask: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -194,11 +199,12 @@ def prepare(
     Raises:
         RequestError: a picture cannot be read or shows no face, or nobody was given.
     """
-    notes = _left_out(text)
-    init = None if request.init is None else open_photo(request.init)
+    notes = _left_out(text) + _resting(request)
+    start = StartPicture.of(request)
+    notes += start.notes if start else ()
     pose = _pose(request, people, notes)
-    size = _size(request, family, defaults, init, pose, settings)
-    scene = None if init is None else framing.cover(init, *size)
+    size = _size(request, family, defaults, start.picture if start else None, pose, settings)
+    scene = start.on_canvas(size, request.upscale) if start else None
     if request.person:
         posed = _several(request, people, size, family, notes)
     else:
@@ -206,6 +212,10 @@ def prepare(
     notes += _turned_too_far([person.view for person in posed], defaults)
     posed = tuple(_seen(person, request, defaults, text) for person in posed)
     complete = filled(request, model, recipe, size, settings)
+    if scene is not None and recipe.steps * request.strength < 1:
+        notes.append(
+            f"A change of {request.strength:g} is less than one of {recipe.steps} steps: one smaller step was drawn."
+        )
     seed = complete.seed or 0
     return Prepared(
         request=complete,
@@ -213,13 +223,18 @@ def prepare(
         words=text,
         people=posed,
         keypoint_map=keypoint_map.draw_many(*size, [person.keypoints for person in posed]),
-        controls=tuple(_control(control, size, settings.models) for control in request.control),
+        controls=tuple(
+            _control(control, size, settings.models, notes)
+            for control in request.control
+            if control.start < control.end
+        ),
         seeds=tuple((seed + number) % SEEDS for number in range(request.images)),
         width=size[0],
         height=size[1],
         strength=request.strength,
-        init=None if scene is None else scene[0],
-        mask=None if request.mask is None else framing.cover(open_photo(request.mask), *size)[0].convert("L"),
+        init=scene.picture if scene else None,
+        mask=scene.mask if scene else None,
+        kept=scene.kept if scene else None,
         control_mask=_free_background(posed, size) if request.enhance_non_face else None,
         notes=tuple(notes),
     )
@@ -252,6 +267,14 @@ def _pose(request: GenerationRequest, people: People, notes: list[str]) -> Image
     if quarters:
         notes.append("The pose photo was turned upright.")
     return turns.turned_picture(picture, quarters)
+
+
+def _resting(request: GenerationRequest) -> list[str]:
+    """What never acts, because its window ends where it starts."""
+    windows = [("IdentityNet", request.identity_start, request.identity_end)]
+    windows.append(("Guidance", request.guidance_start, request.guidance_end))
+    windows += [(f"The {control.kind} control", control.start, control.end) for control in request.control]
+    return [f"{what} did nothing: its window ends where it starts." for what, start, end in windows if start == end]
 
 
 def _size(
@@ -298,7 +321,7 @@ def _one(
     size: tuple[int, int],
     family: Family,
     pose: Image.Image | None,
-    scene: tuple[Image.Image, framing.Move] | None,
+    scene: Scene | None,
     notes: list[str],
 ) -> Posed:
     """The only person, at the age that the photo shows."""
@@ -313,32 +336,57 @@ def _standing(
     size: tuple[int, int],
     family: Family,
     pose: Image.Image | None,
-    scene: tuple[Image.Image, framing.Move] | None,
+    scene: Scene | None,
     notes: list[str],
 ) -> Posed:
-    """Where the only person stands: view before pose photo before start picture before the photo's own pose."""
+    """Where the only person stands: view before pose photo before start picture before the photo's own pose.
+
+    Where only a part of the start picture may change, the person stands there.
+    """
     usual = views.keypoints_for(View(), None, *size, framing=family)
+    place = request.place
     if request.view is not None:
         if pose is not None:
             notes.append("The view was used; the pose photo was not needed.")
-        return _in_view(subject.identity, request.view, request.place, size, family)
+        if place is None and scene is not None and scene.painted is not None:
+            face = _changing_face(scene, request, people)
+            box = scene.painted if face is None else framing.face_box(scene.move.points(face.keypoints))
+            place = framing.in_box(box, *size, _share(usual, size))
+        return _in_view(subject.identity, request.view, place, size, family)
     if pose is not None and request.pose is not None:
         face = people.largest(request.pose)
         face = turns.turned_face(face, turns.quarters_of([face]), people.seen(request.pose).size)
-        if request.place is None and family != "pocket":
+        if place is None and family != "pocket":
             # As the original: the face stands where it stands in the pose photo.
             _, move = framing.cover(pose, *size)
             return _moved(subject.identity, face, move, None, size)
-        return _moved(subject.identity, face, framing.onto(face.keypoints, usual), request.place, size)
-    if scene is not None and request.init is not None and request.place is None:
-        found = people.faces(request.init)
-        if found:
-            return _moved(subject.identity, people.largest(request.init), scene[1], None, size)
-        notes.append("The start picture shows no face: the new one stands in its middle. Use place to move it.")
+        return _moved(subject.identity, face, framing.onto(face.keypoints, usual), place, size)
+    if scene is not None and place is None:
+        face = _changing_face(scene, request, people)
+        if face is not None:
+            return _moved(subject.identity, face, scene.move, None, size)
+        if scene.painted is None:
+            notes.append("The start picture shows no face: the new one stands in its middle. Use place to move it.")
+        else:
+            place = framing.in_box(scene.painted, *size, _share(usual, size))
+            notes.append("The painted part shows no face: the new one stands in its middle. Use place to move it.")
     if subject.face is None:
-        return _in_view(subject.identity, View(), request.place, size, family)
+        return _in_view(subject.identity, View(), place, size, family)
     move = framing.onto(subject.face.keypoints, usual)
-    return _moved(subject.identity, subject.face, move, request.place, size)
+    return _moved(subject.identity, subject.face, move, place, size)
+
+
+def _changing_face(scene: Scene, request: GenerationRequest, people: People) -> Face | None:
+    """The largest face of the start picture whose middle may change; None: there is none."""
+    found = people.faces(request.init)
+    changing = [face for face in found if scene.may_change(scene.move.points(face.keypoints).mean(0))]
+    return max(changing, key=area, default=None)
+
+
+def _share(usual: Keypoints, size: tuple[int, int]) -> float:
+    """The usual face's longer side as a share of the canvas' shorter one."""
+    x0, y0, x1, y1 = framing.face_box(usual)
+    return max(x1 - x0, y1 - y0) / min(size)
 
 
 def _turned_too_far(directions: Sequence[View | None], defaults: Defaults) -> list[str]:
@@ -354,8 +402,7 @@ def _several(
     request: GenerationRequest, people: People, size: tuple[int, int], family: Family, notes: list[str]
 ) -> tuple[Posed, ...]:
     usual = views.keypoints_for(View(), None, *size, framing=family)
-    x0, y0, x1, y1 = framing.face_box(usual)
-    share = max(x1 - x0, y1 - y0) / min(size)
+    share = _share(usual, size)
 
     def posed(number: int, person: Person) -> Posed:
         subject = people.subject([person.face], None, request.combine)
@@ -389,11 +436,13 @@ def _moved(identity: Identity, face: Any, move: framing.Move, place: Place | Non
     return Posed(identity, points, box, None)
 
 
-def _control(control: Control, size: tuple[int, int], models: Path) -> ControlMap:
-    from instantid_demo.controls import maps
+def _control(control: Control, size: tuple[int, int], models: Path, notes: list[str]) -> ControlMap:
+    from instantid_demo.controls import maps, ready
 
-    picture = framing.cover(open_photo(control.image), *size)[0]
+    picture = framing.cover(ready.read(control.image) if control.is_map else open_photo(control.image), *size)[0]
     drawn = picture if control.is_map else maps.draw(control.kind, picture, models)
+    if control.is_map and not drawn.getbbox():
+        notes.append(f"The {control.kind} map is black all over: it shows nothing to follow.")
     return ControlMap(control.kind, drawn.resize(size), control.strength, control.start, control.end, control.net)
 
 

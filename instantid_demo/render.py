@@ -70,24 +70,38 @@ class Watch:
 def render(loaded: Loaded, prepared: Prepared, job: Job, emit: Emit) -> list[Image.Image]:
     """All pictures of a request, RGB at the canvas' size, in the order of their seeds.
 
+    What no mask covers is the start picture's own.
+
     Raises:
         Cancelled: the job was taken back.
-        RequestError: the numbers overflowed.
+        RequestError: the numbers overflowed, or nothing was drawn.
     """
     pipe = loaded.pipeline(prepared.task, prepared.control_nets, lambda said: _tell(emit, said))
     together = loaded.batch if prepared.task == "text" else 1
     groups = [prepared.seeds[start : start + together] for start in range(0, len(prepared.seeds), together)]
     steps = prepared.recipe.steps
     if prepared.task != "text":
-        steps = max(1, min(int(steps * prepared.strength), steps))
+        steps = int(schedule(steps, prepared.strength) * prepared.strength)
     watch = Watch(job, emit, loaded.previewer if job.previews else None, steps * len(groups))
     pictures: list[Image.Image] = []
     for seeds in groups:
         for latents in denoise(loaded, pipe, prepared, seeds, watch):
             job.check()
             emit(Progress(stage="decoding", done=len(pictures), total=len(prepared.seeds)))
-            pictures.append(decode(pipe, latents, loaded.backend, loaded.autoencoder(prepared.request)))
+            picture = decode(pipe, latents, loaded.backend, loaded.autoencoder(prepared.request))
+            pictures.append(picture if prepared.kept is None else prepared.kept.around(picture))
     return pictures
+
+
+def schedule(steps: int, strength: float) -> int:
+    """Steps of the whole way from noise to picture, of which image-to-image runs the last `strength` share.
+
+    As many as asked for; where the share would hold none, so many more that it holds one: the change stays as small
+    as it was asked for.
+    """
+    while int(steps * strength) < 1:
+        steps += 1
+    return steps
 
 
 def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int], watch: Watch) -> Tensor:
@@ -108,7 +122,7 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
         **prepared.words.embeddings,
         "height": prepared.height,
         "width": prepared.width,
-        "num_inference_steps": recipe.steps,
+        "num_inference_steps": recipe.steps if prepared.task == "text" else schedule(recipe.steps, prepared.strength),
         "guidance_scale": recipe.guidance,
         "num_images_per_prompt": len(seeds),
         # On the CPU: the same seed gives the same noise on every device.
@@ -140,10 +154,12 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
         rescale=request.guidance_rescale,
         window=(request.guidance_start, request.guidance_end),
     )
+    window = (request.identity_start, request.identity_end)
+    rests = window[0] == window[1]  # diffusers refuses an empty window
     conditioned = pipe.conditioned(
         identities,
-        identity_scale=request.identity_strength * units.identity_unit,
-        window=(request.identity_start, request.identity_end),
+        identity_scale=0.0 if rests else request.identity_strength * units.identity_unit,
+        window=(0.0, 1.0) if rests else window,
         every=request.identity_every,
         control_mask=None if prepared.control_mask is None else torch.as_tensor(prepared.control_mask).to(place),
         uncond_noise=request.identity_noise,
@@ -162,6 +178,8 @@ def denoise(loaded: Loaded, pipe: Any, prepared: Prepared, seeds: Sequence[int],
             stack.enter_context(loaded.accelerated(pipe, lambda said: _tell(watch.emit, said)))
         latents = pipe(**arguments).images
     watch.job.check()
+    if len(latents) < len(seeds):
+        raise RequestError("No step was drawn: choose more steps, or let more of the start picture change.")
     if not torch.isfinite(latents).all():
         raise RequestError(
             "The numbers overflowed and the picture would be black: run with INSTANTID_DTYPE=bfloat16 or float32."

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 MAX_SIDE = 2048
 MAX_IMAGES = 8
@@ -59,6 +59,24 @@ class Region(Model):
         if self.x1 - self.x0 < 0.05 or self.y1 - self.y0 < 0.05:
             raise ValueError("A region needs at least 5 % of the picture in both directions: x0,y0,x1,y1.")
         return self
+
+
+def region(edges: Any) -> Region:
+    """A region of `[x0, y0, x1, y1]`, from whomever.
+
+    Raises:
+        RequestError: it is none; the message says what is wrong with it.
+    """
+    if not isinstance(edges, (list, tuple)) or len(edges) != 4:
+        raise RequestError("A region is four numbers from 0 to 1: x0, y0, x1, y1.")
+    try:
+        return Region(**dict(zip(("x0", "y0", "x1", "y1"), edges, strict=True)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:
+            raise RequestError(str(first["msg"]).removeprefix("Value error, ")) from error
+        given = str(first["input"])[:40]
+        raise RequestError(f"A region's {first['loc'][0]} is a number from 0 to 1, not {given!r}.") from error
 
 
 class Place(Model):
@@ -290,7 +308,15 @@ class GenerationRequest(Model):
     strength: float = Field(
         0.6, **about("Change", "How much of the start picture may change.", "start", ge=0.05, le=1, step=0.05)
     )
-    mask: Path | None = Field(None, **about("Mask", "White where the start picture may change.", "start", private=True))
+    mask: Path | None = Field(
+        None,
+        **about(
+            "Mask",
+            "White, or opaque on a transparent ground, where the start picture may change; the rest stays.",
+            "start",
+            private=True,
+        ),
+    )
     face_detail: bool = Field(
         False, **about("Second pass for the face", "Redraws a small face at full size.", "likeness", advanced=True)
     )
@@ -325,7 +351,8 @@ class GenerationRequest(Model):
             raise ValueError("Blending needs a first person: add --face.")
         if self.mask and not self.init:
             raise ValueError("A mask needs a start picture: add --init.")
-        if self.identity_start > self.identity_end or self.guidance_start > self.guidance_end:
+        windows = [(self.identity_start, self.identity_end), (self.guidance_start, self.guidance_end)]
+        if any(start > end for start, end in (*windows, *((c.start, c.end) for c in self.control))):
             raise ValueError("A window starts before it ends: the 'from' share must not be above 'until'.")
         return self
 
@@ -376,7 +403,7 @@ class Result(Model):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    pictures: tuple[Any, ...]
+    pictures: tuple[Any, ...] = Field(min_length=1)
     """PIL RGB pictures, unsaved and unmarked."""
     seeds: tuple[int, ...]
     """One per picture; `seeds[0]` is the request's seed."""
@@ -391,3 +418,5 @@ class Result(Model):
     """Plain sentences for the user: what was adjusted, what looked odd."""
     blocked: tuple[bool, ...] = ()
     """Per picture: the safety filter blurred it."""
+    kept: Any = None
+    """What of the start picture stays (`masks.Kept`), where a mask says so: whoever enlarges, puts it back."""

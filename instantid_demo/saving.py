@@ -27,8 +27,10 @@ def save(result: Result, where: Path, settings: Settings) -> list[Path]:
         The files, one per picture.
 
     Raises:
-        RequestError: the ending is unknown, or the place cannot be written to.
+        RequestError: there is no picture, the ending is unknown, or the place cannot be written to.
     """
+    if not result.pictures:
+        raise RequestError("No picture was made: try again with more steps.")
     names, kind = _names(result, where)
     saved = []
     for index, file in enumerate(names):
@@ -71,10 +73,15 @@ def encoded(result: Result, index: int, kind: PictureFormat, settings: Settings)
 
     request = result.request
     picture = framing.enlarged(result.pictures[index].convert("RGB"), request.upscale, LEAST_SIDE)
+    # What the filter blurred stays blurred.
+    kept = None if any(result.blocked[index : index + 1]) else result.kept
+    if kept is not None:
+        # At the size of the file: an enlarged copy of the canvas would be softer than the start picture.
+        picture = kept.around(picture)
     if settings.watermark:
-        picture = watermark.embed(picture)
+        picture = watermark.embed(picture, None if kept is None else kept.untouched())
     text = metadata.parameters_text(result, index, prompt=settings.prompt_in_metadata)
-    data = metadata.encode(picture, kind, text)
+    data = metadata.encode(picture, kind, text, faithful=kept is not None)
     if not settings.credentials:
         return data
     signer = credentials.Signer.of(settings.home, settings.signing_certificate, settings.signing_key)

@@ -12,7 +12,7 @@ from instantid_demo.jobs import Job
 from instantid_demo.loaded import Loaded
 from instantid_demo.people import People
 from instantid_demo.prepare import Posed, Prepared
-from instantid_demo.render import Emit, Watch, decode, denoise
+from instantid_demo.render import Emit, Watch, decode, denoise, schedule
 from instantid_demo.request import Progress
 
 ROOM = 1.4
@@ -37,7 +37,7 @@ def refine(
                 continue
             picture = _redraw(loaded, prepared, person, face, picture, seed, side, job, emit)
             redrawn += 1
-        refined.append(picture)
+        refined.append(picture if prepared.kept is None else prepared.kept.around(picture))
     return refined, [] if redrawn else ["The faces are large enough already: the second pass had nothing to do."]
 
 
@@ -67,10 +67,11 @@ def _redraw(
         height=side,
         init=enlarged,
         mask=None,
+        kept=None,
         strength=CHANGE,
     )
     pipe = loaded.pipeline("image")
-    watch = Watch(job, emit, None, max(1, int(alone.recipe.steps * CHANGE)))
+    watch = Watch(job, emit, None, int(schedule(alone.recipe.steps, CHANGE) * CHANGE))
     latents = denoise(loaded, pipe, alone, [seed], watch)[0]
     drawn = decode(pipe, latents, loaded.backend, loaded.autoencoder(alone.request))
     result = picture.copy()

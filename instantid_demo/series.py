@@ -72,6 +72,7 @@ def sheet(results: list[Result], columns: int = 4, gap: int = 8) -> Result:
     return results[0].model_copy(
         update={
             "pictures": (canvas,),
+            "kept": None,
             "seeds": results[0].seeds[:1],
             "likeness": (tuple(entry for result in results for entry in result.likeness[0]),),
             "blocked": (any(any(result.blocked) for result in results),),

@@ -119,8 +119,11 @@ def text_of(picture: Image.Image) -> str:
     return comment[len(_UNICODE) :].decode("utf-16-be", "ignore")
 
 
-def encode(picture: Image.Image, kind: PictureFormat, text: str) -> bytes:
-    """The picture as a file's bytes with the settings text in it: PNG text, or EXIF in JPEG and WebP."""
+def encode(picture: Image.Image, kind: PictureFormat, text: str, *, faithful: bool = False) -> bytes:
+    """The picture as a file's bytes with the settings text in it: PNG text, or EXIF in JPEG and WebP.
+
+    `faithful`: as little is lost as the format allows.
+    """
     buffer = io.BytesIO()
     if kind == "png":
         info = PngImagePlugin.PngInfo()
@@ -129,8 +132,10 @@ def encode(picture: Image.Image, kind: PictureFormat, text: str) -> bytes:
         return buffer.getvalue()
     exif = Image.Exif()
     exif.get_ifd(0x8769)[_COMMENT] = _UNICODE + text.encode("utf-16-be")
-    options = {"subsampling": 0} if kind == "jpeg" else {"method": 4}
-    picture.save(buffer, kind.upper(), quality=95, exif=exif.tobytes(), **options)
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "jpeg" else {"quality": 95, "method": 4}
+    if faithful:
+        options |= {"quality": 99} if kind == "jpeg" else {"quality": 80, "lossless": True}
+    picture.save(buffer, kind.upper(), exif=exif.tobytes(), **options)
     return buffer.getvalue()
 
 

@@ -44,8 +44,11 @@ class Detection:
     """Peak over threshold: found from 1."""
 
 
-def embed(picture: Image.Image) -> Image.Image:
-    """The RGB picture with the watermark in it, same size; PSNR at least 41 dB."""
+def embed(picture: Image.Image, spared: np.ndarray | None = None) -> Image.Image:
+    """The RGB picture with the watermark in it, same size; PSNR at least 41 dB.
+
+    `spared`: `(height, width)` bool, a part in which by itself the PSNR is at least that.
+    """
     pixels = np.asarray(picture.convert("RGB")).astype(np.float32)
     height, width = pixels.shape[:2]
     brightness = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -53,7 +56,8 @@ def embed(picture: Image.Image) -> Image.Image:
     strength = np.clip(_FAINTEST + _SHARE * contrast, _FAINTEST, _STRONGEST)
     repeats = (-(-height // TILE), -(-width // TILE))
     change = strength * np.tile(_tile(), repeats)[:height, :width]
-    change *= min(1.0, _MOST_ERROR / max(float(np.sqrt((change**2).mean())), 1e-6))
+    for part in [slice(None)] if spared is None or not spared.any() else [slice(None), spared]:
+        change[part] *= min(1.0, _MOST_ERROR / max(float(np.sqrt((change[part] ** 2).mean())), 1e-6))
     # Rounding alone would lose most of a faint change in flat areas; a fixed dither keeps its mean.
     dither = np.random.default_rng(_KEY).random((height, width), dtype=np.float32)[..., None]
     return Image.fromarray(np.clip(np.floor(pixels + change[..., None] + dither), 0, 255).astype(np.uint8))

@@ -12,7 +12,7 @@ import gradio as gr
 
 from instantid_demo import styles
 from instantid_demo.jobs import Cancelled
-from instantid_demo.request import ControlKind, GenerationRequest, Person, Region, RequestError, Result, extra
+from instantid_demo.request import ControlKind, GenerationRequest, Person, RequestError, Result, extra, region
 from instantid_demo.ui import fields
 from instantid_demo.ui.desk import STATEMENT, Desk, as_error, spoken
 from instantid_demo.ui.showing import keep, run
@@ -152,12 +152,9 @@ class Api:
         def plain() -> dict[str, Any]:
             count = len(photos)
             boxes = regions or [[n / count, 0, (n + 1) / count, 1] for n in range(count)]
-            if len(boxes) != count or any(len(box) != 4 for box in boxes):
+            if not isinstance(boxes, list) or len(boxes) != count:
                 raise RequestError("Give one region x0, y0, x1, y1 for each photo.")
-            people = [
-                Person(face=Path(file), region=Region(x0=box[0], y0=box[1], x1=box[2], y1=box[3]))
-                for file, box in zip(photos, boxes, strict=True)
-            ]
+            people = [Person(face=Path(file), region=region(box)) for file, box in zip(photos, boxes, strict=True)]
             return self._words(prompt, style, seed, images, quality, settings) | {"person": tuple(people)}
 
         yield from self._run(plain, visitor)

@@ -81,9 +81,10 @@ class ExtraControls:
 
             if not image:
                 raise RequestError(english("error.control"))
+            from instantid_demo.controls import maps, ready
+
             if is_map:
-                return open_photo(Path(image))
-            from instantid_demo.controls import maps
+                return ready.read(Path(image))
 
             return maps.draw(kind, open_photo(Path(image)), self.desk.settings.models)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from instantid_demo.request import MAX_PEOPLE, GenerationRequest, Person, Region, RequestError
+from instantid_demo.request import MAX_PEOPLE, GenerationRequest, Person, RequestError, region
 from instantid_demo.ui import fields
 from instantid_demo.ui.asking import Asking
 from instantid_demo.ui.consent import Consents
@@ -100,5 +100,7 @@ class Group:
             if not face:
                 raise RequestError(english("group.missing"))
             view = known.get(values[f"view_{number}"])
-            people.append(Person(face=face, region=Region(**box), view=view))
+            people.append(
+                Person(face=face, region=region([box.get(edge) for edge in ("x0", "y0", "x1", "y1")]), view=view)
+            )
         return fields.request_of(plain | {"person": tuple(people)})

@@ -50,14 +50,13 @@ class StartPicture:
     @staticmethod
     def _mask(layers: list[str], folder: Path) -> Path | None:
         """White where the user painted; None where they painted nothing."""
-        from PIL import Image
+        from PIL import Image, ImageChops
 
         painted = None
         for layer in layers:
             alpha = Image.open(layer).convert("RGBA").getchannel("A").point(lambda value: 255 * (value > _PAINTED))
-            if alpha.getbbox():
-                painted = alpha
-        if painted is None:
+            painted = alpha if painted is None else ImageChops.lighter(painted, alpha)
+        if painted is None or not painted.getbbox():
             return None
         mask = folder / "mask.png"
         painted.save(mask)

@@ -74,3 +74,19 @@ def test_a_region_smaller_than_the_face_shrinks_it() -> None:
     place = framing.in_region(Region(x0=0, y0=0, x1=0.5, y1=1), 128, 128, 1.0)
     assert (place.x, place.y, place.size) == (0.25, 0.5, 0.5)
     assert framing.in_region(Region(x0=0, y0=0, x1=1, y1=1), 128, 128, 0.5).size == 1
+
+
+def test_a_picture_of_any_size_is_cut_within_its_borders() -> None:
+    """Without rounding's hair's breadth, which Pillow refuses."""
+    for width in range(300, 900, 7):
+        for height in (200, 333, 400, 601):
+            canvas = framing.like_picture((width, height), 128, 128, 2048)
+            x0, y0, x1, y1 = framing.crop((width, height), canvas)
+            assert 0 <= x0 < x1 <= width
+            assert 0 <= y0 < y1 <= height
+
+
+def test_a_start_picture_of_twice_its_height_fills_the_canvas() -> None:
+    picture = Image.new("RGB", (800, 400), "teal")
+    canvas = framing.like_picture(picture.size, 128, 128, 2048)
+    assert framing.cover(picture, *canvas)[0].size == canvas
