@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 _WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".onnx", ".gguf", ".npy")
-_PATH = re.compile(r"^[/~.]|^[A-Za-z]:|\\|/.*/|\0|(?:" + "|".join(map(re.escape, _WEIGHTS)) + r")$", re.I | re.S)
+_PATH = re.compile(r"^[/~.]|^[A-Za-z]:|\\|//|/\.\.?(/|$)|\0")
 
 
 def is_path(text: str) -> bool:
-    """Whether a text leads to a file or folder, by its form or because one is there; `owner/name` is a hub id."""
-    if _PATH.search(text):
+    """Whether a text leads to a file or folder, by its form or because one is there.
+
+    `owner/name` and `owner/name/file` are hub ids where nothing of that name is here.
+    """
+    if _PATH.search(text) or (text.lower().endswith(_WEIGHTS) and text.count("/") < 2):
         return True
     if "/" in text:
         with contextlib.suppress(OSError, ValueError):

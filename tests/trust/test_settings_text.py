@@ -155,6 +155,8 @@ def test_the_settings_of_any_request_come_back(request: GenerationRequest, kind:
         ("~/models/mix", "mix"),
         ("./clients/mix.SAFETENSORS", "mix"),
         ("clients/mix.pt", "mix"),
+        ("clients/../ann/mix.pt", "mix"),
+        ("file:///clients/ann/mix.onnx", "mix"),
         ("\\\\server\\share\\mix.bin", "mix"),
     ],
 )
@@ -179,6 +181,13 @@ def test_a_folder_that_is_here_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     assert "clients" not in metadata.parameters_text(result(model="clients/ann"), 0)
     assert metadata.parse('InstantID: {"model":"clients/ann","seed":3}') == {"seed": 3}
+
+
+def test_hub_ids_stay_whole() -> None:
+    sources = [{"source": source} for source in ("owner/name", "owner/name-1.0/file_4step.safetensors", "hyper")]
+    text = metadata.parameters_text(result(model="owner/base.v2", lora=tuple(sources)), 0)
+    assert metadata.parse(text)["lora"] == sources
+    assert metadata.parse(text)["model"] == "owner/base.v2"
 
 
 def test_a_models_name_cannot_write_settings() -> None:
