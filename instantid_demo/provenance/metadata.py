@@ -16,7 +16,7 @@ from instantid_demo import __version__
 from instantid_demo.faces.photo import MAX_BYTES, open_photo
 from instantid_demo.names import holds_path
 from instantid_demo.provenance import other_tools, texts
-from instantid_demo.request import GenerationRequest, PictureFormat, RequestError, Result, extra
+from instantid_demo.request import Control, GenerationRequest, PictureFormat, RequestError, Result, extra
 
 _OURS = "InstantID: "
 _NEVER_RESTORED = {"consent", "person", "control"}
@@ -24,6 +24,7 @@ _NEVER_RESTORED = {"consent", "person", "control"}
 _MOST_EXIF = 65533
 """Bytes of EXIF that a JPEG can hold."""
 _MOST_NAMED = 12
+_MOST_PARTS = 16
 
 
 class Restored(dict[str, Any]):
@@ -98,9 +99,11 @@ def _restored(found: Mapping[str, str]) -> Restored:
     for text in found.values():
         fields = _ours(text)
         if fields:
-            record = {name: fields[name] for name in ("control", "person", "pictures") if fields.get(name)}
+            record = _record(fields)
             kept, dropped = _fitting(fields)
-            return Restored(kept, (*dropped, *_recorded(record)), record)
+            took_part = [name for name in ("control", "person") if name in record] + record.get("pictures", [])
+            titles = [str(GenerationRequest.model_fields[name].title).lower() for name in took_part]
+            return Restored(kept, (*dropped, *titles), record)
     theirs = other_tools.read(found)
     if theirs is None:
         return Restored({})
@@ -148,15 +151,23 @@ def _fitting(fields: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return kept, dropped
 
 
-def _recorded(record: Mapping[str, Any]) -> list[str]:
-    """What took part in the picture and must be given anew, in words."""
-    said = [str(GenerationRequest.model_fields[name].title).lower() for name in ("control", "person") if name in record]
-    pictures = record.get("pictures")
-    known = {name for name in GenerationRequest.model_fields if extra(name).get("private")}
-    for name in pictures if isinstance(pictures, list) else []:
-        if name in known:
-            said.append(str(GenerationRequest.model_fields[name].title).lower())
-    return said
+def _record(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What `GenerationRequest.arranged` wrote, as far as it still has that form; what else stands there is nothing."""
+
+    def listed(name: str) -> list[Any]:
+        return fields[name][:_MOST_PARTS] if isinstance(fields.get(name), list) else []
+
+    controls = []
+    for entry in listed("control"):
+        try:
+            control = Control.model_validate({**entry, "image": "map"})
+        except (ValueError, TypeError):
+            continue
+        controls.append(control.model_dump(mode="json", exclude={"image"}, exclude_defaults=True))
+    people = [entry for entry in listed("person") if isinstance(entry, dict)]
+    known = [name for name in GenerationRequest.model_fields if extra(name).get("private") and name != "face"]
+    record = {"control": controls, "person": people, "pictures": [name for name in known if name in listed("pictures")]}
+    return {name: parts for name, parts in record.items() if parts}
 
 
 def read_file(path: Path) -> Restored:
