@@ -22,6 +22,7 @@ _SAMPLING = ("seed", "noise_seed", "steps", "cfg", "sampler_name", "scheduler", 
 _SOURCES = ("noise", "guider", "sampler", "sigmas")
 """Inputs of SamplerCustomAdvanced whose nodes hold what KSampler holds itself."""
 _VALUES = ("value", "int", "float", "string", "text")
+_JOINED = {("conditioning_to", "conditioning_from"): " BREAK ", ("string_a", "string_b"): " "}
 _TEXTS = ("text", "text_g", "text_l", "prompt", "string", "value", "positive", "negative")
 
 Node = Mapping[str, Any]
@@ -48,7 +49,7 @@ def settings_of(graph: Mapping[str, Any]) -> dict[str, Any]:
                 found.setdefault(name, value)
     for side, names in (("positive", ("positive", "conditioning")), ("negative", ("negative",))):
         for start in (part["inputs"][name] for part in parts for name in names if name in part["inputs"]):
-            if words := _words(nodes, start, side):
+            if words := _words(nodes, start, side, set()):
                 found.setdefault(side, words)
     for node in nodes.values():
         given, kind = node["inputs"], str(node["class_type"])
@@ -110,22 +111,20 @@ def _value(nodes: Mapping[str, Node], value: Any) -> Any:
     return None
 
 
-def _words(nodes: Mapping[str, Node], value: Any, side: str) -> str:
-    """The text that a conditioning was made of."""
-    waiting, seen = [value], set[str]()
-    while waiting and len(seen) < _MOST_STEPS:
-        value = waiting.pop(0)
-        if isinstance(value, str) and value.strip():
-            return value
-        source = _linked(nodes, value)
-        if source is None or str(value[0]) in seen:
-            continue
-        seen.add(str(value[0]))
-        given = source["inputs"]
-        # A node that passes both conditionings on has both names; one that makes text of text has others.
-        if {"positive", "negative"} & given.keys():
-            waiting.append(given.get(side))
-        else:
-            waiting += [given[name] for name in _TEXTS if name in given]
-            waiting += [part for part in given.values() if isinstance(part, list)]
-    return ""
+def _words(nodes: Mapping[str, Node], value: Any, side: str, seen: set[str]) -> str:
+    """The text that a conditioning was made of; what was encoded apart is joined by `BREAK`."""
+    if isinstance(value, str):
+        return value.strip()
+    source = _linked(nodes, value)
+    if source is None or str(value[0]) in seen or len(seen) > _MOST_STEPS:
+        return ""
+    seen.add(str(value[0]))
+    given = source["inputs"]
+    for names, between in _JOINED.items():
+        if set(names) <= given.keys():
+            parts = (_words(nodes, given[name], side, seen) for name in names)
+            return between.join(part for part in parts if part)
+    # A node that passes both conditionings on has both names; one that makes text of text has others.
+    starts = [given.get(side)] if {"positive", "negative"} & given.keys() else [given[n] for n in _TEXTS if n in given]
+    starts += [part for name, part in given.items() if isinstance(part, list) and name not in ("positive", "negative")]
+    return next((words for start in starts if (words := _words(nodes, start, side, seen))), "")

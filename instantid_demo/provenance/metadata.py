@@ -87,15 +87,16 @@ def parse(text: str) -> Restored:
 
     Hostile or damaged text gives fewer fields, never an error: fields that do not fit the request are left out.
     """
-    return _restored({"parameters": text[: texts.MOST_CHARACTERS].replace("\0", "")})
+    return of_texts({"parameters": text[: texts.MOST_CHARACTERS].replace("\0", "")})
 
 
 def read(data: bytes) -> Restored:
     """As `parse`, of the texts in a picture file; empty where it is no picture."""
-    return _restored(texts.of_file(data))
+    return of_texts(texts.of_file(data))
 
 
-def _restored(found: Mapping[str, str]) -> Restored:
+def of_texts(found: Mapping[str, str]) -> Restored:
+    """As `parse`, of texts by the name of the PNG chunk or EXIF tag that they stand in."""
     for text in found.values():
         fields = _ours(text)
         if fields:

@@ -169,6 +169,12 @@ def test_the_words_are_the_products() -> None:
     assert made.source(outer, "conditioning_to", "conditioning_to")["widgets_values"] == ["a"]
 
 
+def test_words_that_were_encoded_apart_come_back() -> None:
+    text = json.dumps(comfyui.workflow(GenerationRequest(prompt="a cat BREAK a hat BREAK snow", negative_prompt="dog")))
+    found = metadata.of_texts({"workflow": text})
+    assert (found["prompt"], found["negative_prompt"]) == ("a cat BREAK a hat BREAK snow", "dog")
+
+
 def test_loras_are_called_by_their_files() -> None:
     sources = {
         "/home/bob/loras/ann.safetensors": "ann.safetensors",
@@ -271,7 +277,7 @@ def test_a_picture_becomes_a_workflow(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "Left out: the view (roll 10)" in said
     assert "Left out: the blend with a second person" in said
     # And back again, as far as it goes.
-    assert metadata._restored({"workflow": json.dumps(json.loads((tmp_path / "w.json").read_text()))})["seed"] == 3
+    assert metadata.of_texts({"workflow": (tmp_path / "w.json").read_text()})["seed"] == 3
 
 
 @pytest.mark.parametrize(

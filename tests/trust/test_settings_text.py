@@ -571,7 +571,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:16])
 def test_hostile_texts_give_little_and_no_error(text: str) -> None:
     for name in ("parameters", "prompt", "workflow", "Comment", "invokeai_metadata", "sd-metadata"):
-        found = metadata._restored({name: text[: texts.MOST_CHARACTERS]})
+        found = metadata.of_texts({name: text[: texts.MOST_CHARACTERS]})
         assert not {"face", "init", "model", "lora"} & found.keys()
         assert len(found.note) < 1000
 
@@ -598,7 +598,7 @@ def test_hostile_texts_give_little_and_no_error(text: str) -> None:
     name=st.sampled_from(["parameters", "UserComment", "prompt", "invokeai_metadata", "sd-metadata", "Comment"]),
 )
 def test_any_text_is_read_without_an_error(text: str, name: str) -> None:
-    found = metadata._restored({name: text})
+    found = metadata.of_texts({name: text})
     GenerationRequest(**found)
 
 
