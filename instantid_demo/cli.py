@@ -83,9 +83,7 @@ def _generate(given: argparse.Namespace) -> int:
     if given.settings_from:
         from instantid_demo.provenance import metadata
 
-        restored = metadata.read_file(given.settings_from)
-        if not restored:
-            raise RequestError(f"{given.settings_from.name} holds no settings: choose a picture made by this program.")
+        restored = metadata.restored(given.settings_from)
     request = flags.request(vars(given), restored)
     where = given.out or settings.outputs
     saving.check_place(where)
@@ -95,6 +93,8 @@ def _generate(given: argparse.Namespace) -> int:
             result = shared(settings).generate(request, told=ticker.Steps(line))
         finally:
             line.end()
+        if restored and restored.note:
+            result = result.model_copy(update={"notes": (restored.note, *result.notes)})
         files = saving.save(result, where, settings)
         _report(result, files, given.json, out)
     return 0

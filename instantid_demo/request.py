@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from instantid_demo.names import without_paths
+
 MAX_SIDE = 2048
 MAX_IMAGES = 8
 MAX_PHOTOS = 8
@@ -357,17 +359,26 @@ class GenerationRequest(Model):
         return self
 
     def public(self) -> dict[str, Any]:
-        """The request without any path to a user's file, JSON-ready: what restores a request's settings."""
+        """The request without any path to a user's file, JSON-ready: what restores a request's settings.
+
+        Models and add-ons that are files stand in it by their names.
+        """
         return {
-            name: value
+            name: value if extra(name)["group"] in ("words", "consent") else without_paths(value)
             for name, value in self.model_dump(mode="json", exclude_defaults=True).items()
             if name not in {"person", "control"} and not extra(name).get("private")
         }
 
     def arranged(self) -> dict[str, Any]:
-        """Extra controls and people's places without their pictures, JSON-ready: on record, but not restorable."""
-        pictures = {"control": {"__all__": {"image", "net"}}, "person": {"__all__": {"face"}}}
-        return self.model_dump(mode="json", include={"control", "person"}, exclude=pictures, exclude_defaults=True)
+        """Extra controls, people's places and which kinds of pictures took part (`pictures`), JSON-ready.
+
+        On record without the pictures themselves, so not restorable.
+        """
+        hidden = {"control": {"__all__": {"image", "net"}}, "person": {"__all__": {"face"}}}
+        parts = self.model_dump(mode="json", include={"control", "person"}, exclude=hidden, exclude_defaults=True)
+        given = [name for name in type(self).model_fields if extra(name).get("private") and getattr(self, name)]
+        pictures = [name for name in given if name != "face"]
+        return without_paths(parts) | ({"pictures": pictures} if pictures else {})
 
 
 def extra(name: str) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from instantid_demo.request import Consent, RequestError
 SOFTWARE = "InstantID demo"
 LIKENESS = "Contains the likeness of a real person from a user-supplied photo."
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_FOLDER, _CERTIFICATES, _KEY = "signing", "certificates.pem", "key.pem"
 _YEARS = 10
 _MAKING = threading.Lock()
 
@@ -106,18 +107,47 @@ def _manifest(claims: Claims) -> str:
     )
 
 
+def certificates(file: Path) -> str:
+    """The certificates of a PEM file, in PEM; whatever else stands in it is left out.
+
+    Raises:
+        RequestError: it cannot be read, or holds none.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = x509.load_pem_x509_certificates(file.read_bytes())
+    except OSError as error:
+        raise RequestError(f"{file.name} cannot be read: give a PEM file of certificates.") from error
+    except ValueError as error:
+        raise RequestError(f"{file.name} holds no certificates: give a PEM file of certificates.") from error
+    return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in found)
+
+
+def own_certificates(home: Path) -> str:
+    """The certificates of the key that this installation made for itself, in PEM; empty where there is none."""
+    try:
+        return certificates(home / _FOLDER / _CERTIFICATES)
+    except RequestError:
+        return ""
+
+
 @lru_cache(maxsize=4)
 def _signer(home: Path, certificate: Path | None, key: Path | None) -> Signer:
     try:
         if certificate and key:
             return Signer(certificate.read_bytes(), key.read_bytes())
-        folder = home / "signing"
+        folder = home / _FOLDER
         with _MAKING:
-            if not (folder / "certificates.pem").exists():
+            if not (folder / _CERTIFICATES).exists():
                 _make(folder)
-        return Signer((folder / "certificates.pem").read_bytes(), (folder / "key.pem").read_bytes())
+        return Signer((folder / _CERTIFICATES).read_bytes(), (folder / _KEY).read_bytes())
     except OSError as error:
-        raise RequestError(f"The signing key cannot be read or made: {error.strerror}, {error.filename}.") from error
+        name = Path(error.filename or "key").name
+        raise RequestError(
+            f"The signing key cannot be read or made ({name}: {error.strerror}): check the settings."
+        ) from error
 
 
 def _make(folder: Path) -> None:
@@ -182,9 +212,9 @@ def _make(folder: Path) -> None:
     pem = serialization.Encoding.PEM
     key = leaf_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _write(folder / "key.pem", key)
+    _write(folder / _KEY, key)
     # Last, because its presence means that both are there.
-    _write(folder / "certificates.pem", leaf.public_bytes(pem) + root.public_bytes(pem))
+    _write(folder / _CERTIFICATES, leaf.public_bytes(pem) + root.public_bytes(pem))
 
 
 def _write(file: Path, content: bytes) -> None:

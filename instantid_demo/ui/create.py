@@ -199,9 +199,10 @@ class Create:
     def fill(self, settings: Mapping[str, Any]) -> dict[Any, Any]:
         """Updates that put the settings of an older picture into the form; what they leave out becomes the default."""
         known = GenerationRequest.model_fields
-        settings = fields.request_of(settings).public()
+        request = fields.request_of(settings)
+        settings = request.public()
         updates = {component: settings.get(name, known[name].default) for name, component in self.values.items()}
-        loras = (f"{lora['source']}:{lora['weight']:g}" for lora in settings.get("lora", ()))
+        loras = (f"{lora.source}:{lora.weight:g}" for lora in request.lora)
         return updates | self.head.fill(settings) | {self.loras: "\n".join(loras)}
 
     # ---- handlers ----
@@ -266,6 +267,8 @@ class Create:
             return gr.skip()
         settings = metadata.restored(Path(file))
         gr.Success(span("restore.done"), title=span("restore.title"))
+        if settings.names:
+            gr.Info(span("restore.left_out", names=settings.names), title=span("restore.title"), duration=None)
         return self.fill(settings)
 
     def _example(self, index: int) -> tuple[Any, Any, Any]:

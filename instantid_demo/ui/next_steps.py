@@ -8,7 +8,7 @@ import gradio as gr
 from instantid_demo.request import GenerationRequest
 from instantid_demo.ui.desk import INSTANT, QUIET, Desk, spoken
 from instantid_demo.ui.start_picture import StartPicture
-from instantid_demo.ui.words import english, word
+from instantid_demo.ui.words import english, span, word
 
 _STRONGER = "(strength) => Math.min(1.5, Math.round((strength + 0.2) * 20) / 20)"
 
@@ -86,5 +86,9 @@ class NextSteps:
         if not made:
             return gr.skip()
         file = self.desk.folder(visitor) / "workflow.json"
-        comfyui.export(GenerationRequest(**made["settings"][made["chosen"]]), file)
+        request, record = (made[name][made["chosen"]] for name in ("settings", "record"))
+        request = GenerationRequest(**request)
+        comfyui.export(request, file, record)
+        if names := comfyui.left_out(request, record):
+            gr.Info(span("comfy.left_out", names="; ".join(names)), title=span("comfy.file"), duration=None)
         return gr.update(value=str(file), visible=True)

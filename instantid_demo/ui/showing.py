@@ -172,7 +172,7 @@ def keep(desk: Desk, results: list[Result], visitor: gr.Request | None) -> dict[
     from instantid_demo import saving
 
     record: dict[str, Any] = {
-        key: [] for key in ("files", "seeds", "likeness", "notes", "blocked", "settings", "seconds")
+        key: [] for key in ("files", "seeds", "likeness", "notes", "blocked", "settings", "record", "seconds")
     }
     record["chosen"] = 0
     for result in results:
@@ -182,6 +182,7 @@ def keep(desk: Desk, results: list[Result], visitor: gr.Request | None) -> dict[
         record["likeness"] += [[entry.model_dump() for entry in entries] for entries in result.likeness]
         record["blocked"] += list(result.blocked) or [False] * len(saved)
         record["settings"] += [result.request.public()] * len(saved)
+        record["record"] += [result.request.arranged()] * len(saved)
         record["seconds"] += [round(result.seconds.get("total", 0), 1)] * len(saved)
         record["notes"] += [list(result.notes)] * len(saved)
     return record

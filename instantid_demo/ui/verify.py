@@ -43,19 +43,19 @@ class Verify:
 
         if not file:
             return "", gr.update(visible=False), {}
-        found = verify.verify(Path(file), self.desk.settings.signing_certificate)
+        found = verify.verify(Path(file), self.desk.settings.signing_certificate, self.desk.settings.home)
         return shown(found), gr.update(visible=bool(found.settings)), dict(found.settings)
 
 
 def shown(found: "Verification") -> str:
     """What was found, as HTML."""
-    manifest = span(f"verify.manifest.{found.manifest}", "p")
+    manifest = span("verify.manifest.own" if found.own else f"verify.manifest.{found.manifest}", "p")
     models = records.table([("models", ", ".join(found.models))]) if found.models else ""
     mark = span("verify.watermark.yes" if found.watermark else "verify.watermark.no", "p")
     settings = records.settings_table(found.settings) or span("verify.nosettings", "p")
     return (
         '<div class="records">'
-        f'<div class="record {_MARK[found.manifest]}" data-manifest="{found.manifest}">'
+        f'<div class="record {"good" if found.own else _MARK[found.manifest]}" data-manifest="{found.manifest}">'
         f"{span('verify.credentials', 'h3')}{manifest}{models}</div>"
         f'<div class="record {"good" if found.watermark else "unsure"}" data-watermark="{found.watermark}">'
         f"{span('verify.watermark', 'h3')}{mark}</div>"

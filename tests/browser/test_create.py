@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from instantid_demo.provenance import metadata
 from tests.browser.conftest import PICTURE_MS, generate, upload, with_face
 
 pytestmark = pytest.mark.browser
@@ -132,3 +133,24 @@ def test_ctrl_enter_generates(opened: Any, face: Path) -> None:
     page.locator("#field-prompt textarea").fill("a portrait")
     page.keyboard.press("Control+Enter")
     page.locator("#create-gallery img").first.wait_for(timeout=PICTURE_MS)
+
+
+def test_a_pictures_settings_fill_the_form(opened: Any, tmp_path: Path) -> None:
+    page = opened()
+    for fold in ("advanced", "restore"):
+        page.locator(f"#{fold} button").first.click()
+    picture = Image.new("RGB", (64, 64))
+    text = 'x\nInstantID: {"prompt":"a juggler","seed":7,"lora":[{"source":"owner/name"},{"source":"b","weight":0.5}]}'
+    (tmp_path / "ours.jpg").write_bytes(metadata.encode(picture, "jpeg", text))
+    upload(page, "#restore-file", tmp_path / "ours.jpg")
+    page.get_by_text("The form has the picture's settings again.").wait_for()
+    page.wait_for_function("document.querySelector('#loras textarea').value === 'owner/name:1\\nb:0.5'")
+    assert page.locator("#field-prompt textarea").input_value() == "a juggler"
+    theirs = "a fox\nSteps: 12, Sampler: Euler a, CFG scale: 4, Seed: 5, Size: 512x512, Model: <b>mix</b>, Clip skip: 3"
+    (tmp_path / "theirs.png").write_bytes(metadata.encode(picture, "png", theirs))
+    page.locator("#restore-file button[aria-label='Clear']").first.click()
+    upload(page, "#restore-file", tmp_path / "theirs.png")
+    page.get_by_text("Not taken over from the picture's settings: ").wait_for()
+    assert "Model <b>mix</b>" in page.locator(".toast-wrap").inner_text()
+    page.wait_for_function("document.querySelector('#field-prompt textarea').value === 'a fox'")
+    assert page.locator("#loras textarea").input_value() == ""

@@ -56,6 +56,24 @@ def test_generate_prints_one_object_and_saves_a_marked_file(home: Path, portrait
     assert list(Image.open(tmp_path / "y.png").getdata()) == list(Image.open(out).getdata())
 
 
+def test_settings_of_another_tool_are_used_and_the_rest_named(
+    home: Path, portraits: list[Path], tmp_path: Path
+) -> None:
+    from instantid_demo.provenance import metadata
+
+    text = "a photo of a man\nSteps: 2, Sampler: Heun, CFG scale: 1, Seed: 5, Size: 128x128, Model: /home/ann/mix.ckpt"
+    (tmp_path / "theirs.jpg").write_bytes(metadata.encode(Image.new("RGB", (64, 64)), "jpeg", text))
+    words = ("--settings-from", tmp_path / "theirs.jpg", "--model", "pocket", "--out", tmp_path / "x.png", "--json")
+    done = run(home, "generate", "--face", portraits[0], *words)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["seed"] == 5
+    assert report["notes"][0] == "Not taken over from the picture's settings: Model mix, Sampler Heun."
+    made = metadata.read_file(tmp_path / "x.png")
+    assert (made["prompt"], made["steps"], made["guidance"]) == ("a photo of a man", 2, 1.0)
+    assert "ann" not in Image.open(tmp_path / "x.png").info["parameters"]
+
+
 def test_generate_into_a_folder_with_pose_and_style(home: Path, portraits: list[Path], tmp_path: Path) -> None:
     more = ("--style", "film noir", "--images", "2", "--out", tmp_path / "dir", "--format", "webp")
     done = run(home, "generate", "--face", portraits[0], "--pose", portraits[1], *more)

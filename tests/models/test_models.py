@@ -7,10 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from instantid_demo import comfyui
 from instantid_demo.method.loading import load_pipeline
 from instantid_demo.models import catalogue, lora
-from instantid_demo.request import GenerationRequest, RequestError
+from instantid_demo.request import RequestError
 from instantid_demo.settings import ROOT
 
 POCKET = ROOT / "assets" / "pocket"
@@ -51,20 +50,6 @@ def test_loras_act_and_leave_no_trace(tmp_path: Path) -> None:
     assert sum(len(names) for names in pipe.get_list_adapters().values()) == 1
     with pytest.raises(RequestError), lora.applied(pipe, [(POCKET / "image_adapter.safetensors", 1.0)]):
         pass
-
-
-def test_a_workflow_for_comfyui_is_consistent() -> None:
-    request = GenerationRequest(prompt="a person", style="film noir", seed=3, lora=({"source": "x/y", "weight": 0.5},))
-    flow = comfyui.workflow(request)
-    nodes = {node["id"]: node for node in flow["nodes"]}
-    for number, source, out, target, into, kind in flow["links"]:
-        assert number in nodes[source]["outputs"][out]["links"]
-        assert nodes[source]["outputs"][out]["type"] == kind
-        assert nodes[target]["inputs"][into]["link"] == number
-        assert nodes[target]["inputs"][into]["type"] == kind
-    assert {"ApplyInstantIDAdvanced", "KSampler", "LoraLoader", "SaveImage"} <= {node["type"] for node in flow["nodes"]}
-    sampler = next(node for node in flow["nodes"] if node["type"] == "KSampler")
-    assert sampler["widgets_values"][0] == 3
 
 
 def test_pockets_configs_do_not_tell_where_it_was_made() -> None:

@@ -1,17 +1,23 @@
 """Marks and signatures on real files: kept, tampered with, stripped, re-encoded, resized."""
 
+import contextlib
 import io
+import json
+import socket
 import stat
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from instantid_demo import saving
-from instantid_demo.provenance import attacks, metadata, watermark
-from instantid_demo.provenance.verify import verify
+from instantid_demo.provenance import attacks, credentials, metadata, watermark
+from instantid_demo.provenance.verify import Verification, verify
 from instantid_demo.request import Consent, GenerationRequest, Likeness, RequestError, Result
 from instantid_demo.settings import Settings
 
@@ -148,11 +154,12 @@ def test_other_tools_settings_are_read_too() -> None:
     assert metadata.parse(text) == {
         "prompt": "a cat",
         "negative_prompt": "dog",
-        "steps": "20",
-        "guidance": "7",
-        "seed": "5",
-        "width": "512",
-        "height": "768",
+        "steps": 20,
+        "guidance": 7,
+        "scheduler": "euler_ancestral",
+        "seed": 5,
+        "width": 512,
+        "height": 768,
     }
 
 
@@ -177,6 +184,169 @@ def test_what_is_no_picture_cannot_be_verified(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("text")
     with pytest.raises(RequestError):
         verify(tmp_path / "x.png")
+
+
+@pytest.fixture
+def loopback() -> Iterator[tuple[str, list[bytes]]]:
+    """An address on this machine, and what was asked of it."""
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    caller, _ = server.accept()
+                    with caller:
+                        asked.append(caller.recv(100))
+
+        threading.Thread(target=listen, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/x.c2pa", asked
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="URL"/>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
+def test_no_address_in_a_picture_is_ever_asked(
+    kind: str, signed: bool, loopback: tuple[str, list[bytes]], tmp_path: Path
+) -> None:
+    address, asked = loopback
+    xmp, buffer = XMP.replace("URL", address), io.BytesIO()
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp)
+    picture().save(buffer, kind, **({"pnginfo": info} if kind == "png" else {"xmp": xmp.encode()}))
+    data = buffer.getvalue()
+    if signed:
+        data = credentials.Signer.of(tmp_path / "home").sign(data, saving.MIMES[kind], credentials.Claims(("X",)))
+    file = tmp_path / f"x.{kind}"
+    file.write_bytes(data)
+    found = verify(file, home=tmp_path / "home")
+    assert (found.manifest, found.own) == (("untrusted", True) if signed else ("absent", False))
+    assert asked == []
+
+
+def test_this_installations_key_is_told_from_others(saved: Path, settings: Settings, tmp_path: Path) -> None:
+    assert verify(saved).own is False
+    assert verify(saved, home=tmp_path).own is False
+    assert not (tmp_path / "signing").exists()
+    here = verify(saved, home=settings.home)
+    assert (here.manifest, here.own) == ("untrusted", True)
+    assert "this very installation" in here.words
+    other = credentials.Signer.of(tmp_path).sign(plain_png(), "image/png", credentials.Claims(("Pocket preview",)))
+    (tmp_path / "other.png").write_bytes(other)
+    there = verify(tmp_path / "other.png", home=settings.home)
+    assert (there.manifest, there.own) == ("untrusted", False)
+    assert "made here" not in there.words
+    trusted = verify(saved, settings.home / "signing" / "certificates.pem", settings.home)
+    assert trusted.manifest == "trusted"
+
+
+def plain_png() -> bytes:
+    buffer = io.BytesIO()
+    picture().save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+GARBAGE = {
+    "empty": b"",
+    "text": b"certificates",
+    "binary": bytes(range(256)),
+    "damaged": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    "a key": None,
+}
+
+
+@pytest.mark.parametrize("name", [*GARBAGE, "missing", "a folder"])
+def test_anchors_without_certificates_get_a_sentence(
+    name: str, saved: Path, settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "anchors.pem"
+    if name == "a folder":
+        file.mkdir()
+    elif name != "missing":
+        file.write_bytes(GARBAGE[name] or (settings.home / "signing" / "key.pem").read_bytes())
+    with pytest.raises(RequestError, match=r"^anchors\.pem .*PEM file of certificates\.$"):
+        verify(saved, file)
+
+
+def test_anchors_may_hold_more_than_certificates(saved: Path, settings: Settings, tmp_path: Path) -> None:
+    folder = settings.home / "signing"
+    (tmp_path / "both.pem").write_bytes((folder / "key.pem").read_bytes() + (folder / "certificates.pem").read_bytes())
+    assert verify(saved, tmp_path / "both.pem").manifest == "trusted"
+
+
+ACTION = {"action": "c2pa.created", "digitalSourceType": credentials.TRAINED}
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "models"),
+    [
+        ("c2pa.actions", {"actions": [{**ACTION, "parameters": {"models": 5}}]}, ()),
+        ("c2pa.actions", {"actions": [{**ACTION, "parameters": {"models": None}}]}, ()),
+        ("c2pa.actions", {"actions": [{**ACTION, "parameters": {"models": [1, {}]}}]}, ()),
+        ("c2pa.actions", {"actions": [ACTION, {"action": "c2pa.edited", "parameters": {"models": ["X"]}}]}, ("X",)),
+        ("c2pa.actions", {"actions": [{**ACTION, "parameters": {"models": ["a\x1b[31m", "", "b\nc"]}}]}, ("b c",)),
+        ("org.evil.actions", {"actions": 5}, ("honest",)),
+        ("org.evil.actions", {"actions": ["x"]}, ("honest",)),
+        ("org.evil.actions", [1, 2], ("honest",)),
+        ("org.evil.actions", {"actions": [{"parameters": {"models": ["verified genuine photograph"]}}]}, ("honest",)),
+    ],
+)
+def test_a_hostile_manifest_says_little(label: str, data: Any, models: tuple[str, ...], tmp_path: Path) -> None:
+    honest = {"label": "c2pa.actions", "data": {"actions": [{**ACTION, "parameters": {"models": ["honest"]}}]}}
+    found = signed_by_a_stranger(
+        [{"label": label, "data": data}, *([honest] if label != "c2pa.actions" else [])], tmp_path
+    )
+    assert (found.manifest, found.models) == ("untrusted", models)
+
+
+def test_a_hostile_manifest_is_cut_short(tmp_path: Path) -> None:
+    names = [f"{number} " + "x" * 1000 for number in range(1000)]
+    data = {"actions": [{**ACTION, "parameters": {"models": names}}]}
+    found = signed_by_a_stranger([{"label": "c2pa.actions", "data": data}], tmp_path)
+    assert len(found.models) == 8
+    assert len(found.words) < 1200
+
+
+def signed_by_a_stranger(assertions: list[dict[str, Any]], folder: Path) -> Verification:
+    """What a picture with these assertions tells, signed with somebody's home-made key."""
+    import c2pa
+
+    credentials.Signer.of(folder)
+    certificates, key = ((folder / "signing" / name).read_bytes() for name in ("certificates.pem", "key.pem"))
+    info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, certificates, key, None)
+    signed = io.BytesIO()
+    manifest = json.dumps({"claim_generator_info": [{"name": "x", "version": "1"}], "assertions": assertions})
+    with (
+        c2pa.Context(c2pa.Settings.from_json('{"builder": {"thumbnail": {"enabled": false}}}')) as context,
+        c2pa.Builder(manifest, context) as builder,
+        c2pa.Signer.from_info(info) as signer,
+    ):
+        builder.sign(signer, "image/png", io.BytesIO(plain_png()), signed)
+    file = folder / "hostile.png"
+    file.write_bytes(signed.getvalue())
+    return verify(file)
+
+
+def test_the_pixels_are_decoded_once(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    for kind in (PngImagePlugin.PngImageFile, JpegImagePlugin.JpegImageFile, WebPImagePlugin.WebPImageFile):
+
+        def load(self: Any, real: Any = kind.load) -> Any:
+            if getattr(self, "_im", None) is None or self.tile:
+                decoded.append(self.format)
+            return real(self)
+
+        monkeypatch.setattr(kind, "load", load)
+    verify(saved)
+    assert len(decoded) == 1
+    assert metadata.read_file(saved)["seed"] == 9
+    assert len(decoded) == 1
 
 
 def test_unknown_endings_and_forbidden_places_are_told_before_drawing(tmp_path: Path) -> None:
