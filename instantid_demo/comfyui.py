@@ -15,7 +15,7 @@ from typing import Any
 from instantid_demo import presets
 from instantid_demo.models import catalogue
 from instantid_demo.names import public_name
-from instantid_demo.request import Control, GenerationRequest, RequestError
+from instantid_demo.request import Control, GenerationRequest, Lora, RequestError
 from instantid_demo.settings import Settings
 
 SAMPLERS: dict[str, tuple[str, str]] = {
@@ -225,7 +225,8 @@ def sampling_of(request: GenerationRequest) -> Sampling:
     """Steps, guidance, sampler and few-step LoRA as SDXL had them here, or as it would have."""
     if _is_pockets(request):
         return Sampling(POCKET.steps, POCKET.guidance, *SAMPLERS[POCKET.scheduler])
-    recipe = presets.SDXL.recipes[request.quality]
+    own = next((few for lora in request.lora if lora.weight > 0 and (few := presets.few_step(_stem(lora)))), None)
+    recipe = own or presets.SDXL.recipes[request.quality]
     plain = presets.SDXL.without_lora.get(request.quality, recipe)
     # Settings tell how a picture was drawn, not whether the LoRA was here; without it other numbers were used.
     without = (request.scheduler, request.guidance) == (plain.scheduler, plain.guidance)
@@ -234,7 +235,7 @@ def sampling_of(request: GenerationRequest) -> Sampling:
     guidance = recipe.guidance if request.guidance is None else request.guidance
     scheduler = recipe.scheduler if request.scheduler == "auto" else request.scheduler
     sampler, spacing = SAMPLERS.get(scheduler, SAMPLERS["euler"])
-    return Sampling(steps, guidance, sampler, FEW_STEP_SPACING if lora else spacing, lora)
+    return Sampling(steps, guidance, sampler, FEW_STEP_SPACING if lora or own else spacing, lora)
 
 
 def left_out(request: GenerationRequest, record: Mapping[str, Any] | None = None) -> list[str]:
@@ -262,6 +263,10 @@ def left_out(request: GenerationRequest, record: Mapping[str, Any] | None = None
     elif request.scheduler not in (*SAMPLERS, "auto"):
         said.append(f"the scheduler {request.scheduler}: euler stands in its place")
     return said
+
+
+def _stem(lora: Lora) -> str:
+    return lora_file(lora.source).rpartition(".")[0]
 
 
 def lora_file(source: str) -> str:
