@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -67,7 +68,10 @@ def _run(recipe: dict[str, Any], given: argparse.Namespace) -> None:
             raise RequestError("--dry-run, --max-steps, --base and --resume belong to adapter recipes, not to pocket.")
         from instantid_demo.training import pocket_run
 
-        pocket_run.run(recipe, given.data, given.out, given.start)
+        stopped: list[int] = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: stopped.append(number))
+        pocket_run.run(recipe, given.data, given.out, given.start, lambda: bool(stopped))
         return
     from instantid_demo import quiet
     from instantid_demo.training import adapter_run

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from diffusers import AutoencoderTiny
+from transformers import CLIPTokenizer
 
 from instantid_demo.request import FacePart, RequestError
 from instantid_demo.training import captions, few_step, pocket, vae
@@ -17,6 +18,7 @@ from instantid_demo.training.drawing import Drawer, Drops
 from instantid_demo.training.few_step import FewStepRecipe, FewStepTrainer
 from instantid_demo.training.hybrid import HybridRecipe, HybridTrainer
 from instantid_demo.training.labelling import labels, networks
+from instantid_demo.training.pictures import RESOLUTION
 from instantid_demo.training.recognisers import MobileFace
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,18 @@ STAGES: dict[str, tuple[type[HybridTrainer], type[HybridRecipe]]] = {
     "few_step": (FewStepTrainer, FewStepRecipe),
 }
 """In the order in which they run."""
+SETTINGS: dict[str, Any] = {
+    "size": RESOLUTION,
+    # A request's usual strengths, 0.8, are what the networks were trained at.
+    "identity_unit": 1.25,
+    "adapter_unit": 1.25,
+    "appearance": 1.0,
+    "presets": {
+        name: {"steps": steps, "guidance": 1.0, "scheduler": "ddim"}
+        for name, steps in (("quality", 4), ("fast", 2), ("draft", 1))
+    },
+}
+"""`pocket.json` of a fresh checkpoint, until `evaluate` says better."""
 PARTS_OF: dict[str, tuple[FacePart, ...]] = {
     **dict.fromkeys(("smile", "laugh", "sad", "serious", "lipstick", "moustache"), ("mouth",)),
     "beard": ("mouth", "skin"),
@@ -61,7 +75,7 @@ def run(
     told = labels.prepare(data, people.pictures, out / "labels")
     if start is None:
         autoencoder = _autoencoder(people.pictures, vae.VaeRecipe(**recipe["vae"]), out / "vae", MobileFace(helpers))
-        tokenizer = pocket.train_tokenizer(captions.planned_words())
+        tokenizer = _tokenizer(out / "tokenizer")
         trained = pocket.build(len(tokenizer))
     else:
         trained, autoencoder, tokenizer = pocket.load(start)
@@ -76,6 +90,8 @@ def run(
         numbers = dict(recipe[stage])
         drawer = Drawer(people, told, tokenizer, numbers.pop("styled", 0.25), Drops(**numbers.pop("drops", {})), 0)
         trainer_of(trained, autoencoder, drawer, helpers, recipe_of(**numbers), folder).run(stop)
+        if stop():
+            break
     checkpoint = out / "checkpoint"
     if "few_step" in stages:
         few_step.save(trained.unet, checkpoint)
@@ -83,7 +99,9 @@ def run(
     pocket.export(trained, autoencoder, tokenizer, people.centre, checkpoint)
     words = {*captions.planned_words(), *pocket.words(start)}
     (checkpoint / "words.json").write_text(json.dumps(sorted(words)) + "\n")
-    log.info("checkpoint written to %s; what its words free: %s", checkpoint, json.dumps(frees()))
+    settings = {**SETTINGS, **(json.loads((start / "pocket.json").read_text()) if start else {}), "frees": frees()}
+    (checkpoint / "pocket.json").write_text(json.dumps(settings, indent=1) + "\n")
+    log.info("checkpoint written to %s", checkpoint)
 
 
 def frees() -> dict[FacePart, list[str]]:
@@ -94,6 +112,13 @@ def frees() -> dict[FacePart, list[str]]:
             found.setdefault(part, set()).update(captions.phrases_of(label))
     found["ground"] = captions.phrases_of_places()
     return {part: sorted(phrases) for part, phrases in found.items()}
+
+
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    """Learned once: networks that were stopped half-way know its pieces by their numbers."""
+    if not folder.exists():
+        pocket.train_tokenizer(captions.planned_words()).save_pretrained(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def _autoencoder(pictures: np.ndarray, recipe: vae.VaeRecipe, out: Path, second: MobileFace) -> AutoencoderTiny:
