@@ -71,7 +71,7 @@ def run(
         raise RequestError("This recipe trains a part alone: give --start, a checkpoint to train it for.")
     known = None if start is None else np.load(start / "face_centre.npy")
     people = photographs.prepare(data, out / "faces", known)
-    helpers = networks.fetch(out / "labels")
+    helpers = networks.fetch(out / "labels" / "networks")
     told = labels.prepare(data, people.pictures, out / "labels")
     if start is None:
         autoencoder = _autoencoder(people.pictures, vae.VaeRecipe(**recipe["vae"]), out / "vae", MobileFace(helpers))
