@@ -15,15 +15,22 @@ from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.words import english, span, word
 
 
-def photo_input(*, webcam: bool = True, **rest: Any) -> gr.Image:
-    """A place for a photo, kept as the file that the user gave: `open_photo` reads it, and says so if it cannot.
+class PhotoInput(gr.Image):
+    """An image component that hands on the file as the user gave it.
 
-    Gradio would open the file before any handler, and its own words for a damaged one name paths and classes.
+    Gradio would open the file before any handler, and its own words for a damaged one name paths and classes. A class
+    and no method put on one component: Gradio makes the component anew for a visitor who had it changed.
     """
+
+    def preprocess(self, payload: Any) -> Any:
+        """The file's path; what has none, such as a webcam's picture, as Gradio reads it."""
+        return payload.path if payload and payload.path else super().preprocess(payload)
+
+
+def photo_input(*, webcam: bool = True, **rest: Any) -> PhotoInput:
+    """A place for a photo, kept as the file that the user gave: `open_photo` reads it, and says so if it cannot."""
     sources = ["upload", "webcam", "clipboard"] if webcam else ["upload", "clipboard"]
-    made = gr.Image(**({"type": "filepath", "image_mode": None, "sources": sources, "buttons": []} | rest))
-    usual = made.preprocess
-    made.preprocess = lambda given: given.path if given and given.path else usual(given)  # type: ignore[method-assign]
+    made = PhotoInput(**({"type": "filepath", "image_mode": None, "sources": sources, "buttons": []} | rest))
     made.upload(as_shown, [made], [made], **QUIET)
     return made
 
