@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from instantid_demo import presets
+from instantid_demo.method.checkpoints import few_step_of
 from instantid_demo.models import catalogue
 from instantid_demo.names import public_name
 from instantid_demo.request import Control, GenerationRequest, Lora, RequestError
@@ -226,8 +227,11 @@ def sampling_of(request: GenerationRequest) -> Sampling:
     if _is_pockets(request):
         return Sampling(POCKET.steps, POCKET.guidance, *SAMPLERS[POCKET.scheduler])
     own = next((few for lora in request.lora if lora.weight > 0 and (few := presets.few_step(_stem(lora)))), None)
-    recipe = own or presets.SDXL.recipes[request.quality]
-    plain = presets.SDXL.without_lora.get(request.quality, recipe)
+    # A base that draws in few steps by itself takes no LoRA for it.
+    merged = few_step_of(request.model)
+    defaults = presets.merged(presets.SDXL, merged)
+    recipe = own or defaults.recipes[request.quality]
+    plain = defaults.without_lora.get(request.quality, recipe)
     # Settings tell how a picture was drawn, not whether the LoRA was here; without it other numbers were used.
     without = (request.scheduler, request.guidance) == (plain.scheduler, plain.guidance)
     lora = catalogue.entry(recipe.lora) if recipe.lora and not without else None
@@ -235,7 +239,7 @@ def sampling_of(request: GenerationRequest) -> Sampling:
     guidance = recipe.guidance if request.guidance is None else request.guidance
     scheduler = recipe.scheduler if request.scheduler == "auto" else request.scheduler
     sampler, spacing = SAMPLERS.get(scheduler, SAMPLERS["euler"])
-    return Sampling(steps, guidance, sampler, FEW_STEP_SPACING if lora or own else spacing, lora)
+    return Sampling(steps, guidance, sampler, FEW_STEP_SPACING if lora or own or merged else spacing, lora)
 
 
 def left_out(request: GenerationRequest, record: Mapping[str, Any] | None = None) -> list[str]:

@@ -130,6 +130,15 @@ def test_a_preset_without_its_lora_is_drawn_as_it_was(quality: str) -> None:
     assert made.all("LoraLoader") == []
 
 
+@pytest.mark.parametrize("quality", ["quality", "fast", "draft"])
+def test_a_base_of_few_steps_gets_no_lora_for_them(quality: str) -> None:
+    steps = presets.MERGED_STEPS[quality]
+    for drawn in ({}, {"steps": steps, "guidance": 1.0, "scheduler": "euler"}):
+        made = flow(**{**SDXL, "model": "RealVisXL_Lightning"}, quality=quality, **drawn)
+        assert made.sampling == [steps, 1.0, "euler", "sgm_uniform", 1.0]
+        assert made.all("LoraLoader") == []
+
+
 def test_guidance_zero_stays_and_own_numbers_go_before_the_preset() -> None:
     assert flow(**SDXL, guidance=0).sampling[1] == 0
     assert flow(**SDXL, quality="fast", steps=7, scheduler="lcm").sampling == [7, 1.0, "lcm", "sgm_uniform", 1.0]

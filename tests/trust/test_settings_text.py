@@ -278,6 +278,7 @@ def test_automatic1111() -> None:
         "width": 512,
         "height": 768,
         "strength": 0.45,
+        "clip_skip": 2,
         "scheduler": "dpmpp_2m_karras",
     }
     assert "Model mix" in found.left_out
