@@ -131,6 +131,17 @@ def test_strange_names_are_one_sentence(settings: Settings, name: str) -> None:
         checkpoints.require(sources.control_net(name, settings), kind="controlnet")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/home/jane/secret/own.safetensors", "~/secret/own.safetensors", r"C:\secret\own.safetensors", "./secret/own"],
+)
+def test_a_file_that_is_not_there_is_named_without_its_path(settings: Settings, path: str) -> None:
+    for look in (sources.resolve, sources.control_net):
+        with pytest.raises(RequestError, match=r"no file or folder 'own.*check the path") as told:
+            look(path, settings)
+        assert "secret" not in str(told.value)
+
+
 @pytest.mark.parametrize("source", ["file", "sdxl"])
 def test_training_reads_the_same_bases(
     settings: Settings, file: Path, pipe: Any, monkeypatch: pytest.MonkeyPatch, source: str
