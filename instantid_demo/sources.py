@@ -158,7 +158,9 @@ def control_net(name: str, settings: Settings) -> Path:
         if is_path(name):
             raise _no_such_place(name)
         raise RequestError(f"There is no ControlNet {name[:80]!r}: give a folder, a .safetensors file or a hub id.")
-    if path.is_dir() and not (path / "config.json").is_file():
+    # Some repositories call their weights otherwise than libraries look for them.
+    usual = (path / "config.json").is_file() and any(path.glob("diffusion_pytorch_model*"))
+    if path.is_dir() and not usual:
         files = sorted(path.glob("*.safetensors"))
         if len(files) > 1:
             names = ", ".join(file.name for file in files[:8])
