@@ -180,7 +180,7 @@ def planned(pipe: Any, file: Path) -> Plan:
         RequestError: it is no LoRA, or for another architecture.
     """
     tensors = Tensors(file)
-    if not any(role_of(key)[1] for key in tensors.shapes):
+    if {role_of(key)[1] for key in tensors.shapes} <= {"", "alpha"}:  # kinds that are not supported have alphas too
         if any(_UNSUPPORTED.search(key) for key in tensors.shapes):
             raise RequestError(f"{file.name!r} is a LoRA of a kind (OFT, GLoRA, IA³ …) that is not supported here.")
         checkpoints.require(file, kind="lora")
