@@ -481,6 +481,13 @@ def test_kinds_that_are_not_supported_are_named_as_such(pipe: Any, tmp_path: Pat
         lora.planned(pipe, file)
 
 
+@pytest.mark.parametrize("names", [("clip_l", "clip_g"), ("emb_params",)])
+def test_an_embedding_is_named_as_such(pipe: Any, tmp_path: Path, names: tuple[str, ...]) -> None:
+    save_file({name: torch.ones(2, 8) for name in names}, tmp_path / "odd.safetensors")
+    with pytest.raises(RequestError, match="is an embedding, not a LoRA"):
+        lora.planned(pipe, tmp_path / "odd.safetensors")
+
+
 def test_a_header_that_lies_is_refused_in_a_sentence(pipe: Any, tmp_path: Path) -> None:
     def written(header: dict[str, Any]) -> Path:
         file, text = tmp_path / "damaged.safetensors", json.dumps(header).encode()
