@@ -41,8 +41,10 @@ def add(parser: argparse.ArgumentParser, names: Iterable[str] | None = None) -> 
         options: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
         kind, repeated = _kind(info.annotation)
         metavar, more = SYNTAX.get(name, (None, "may be repeated" if repeated else ""))
-        default = "" if info.default in (None, (), "", PydanticUndefined, False) else f"default {info.default}"
-        help_text = "; ".join(part for part in (str(info.description).rstrip("."), more, default) if part)
+        default = "" if info.default in (None, (), "", PydanticUndefined) or info.default is False else info.default
+        told = f"default {default:g}" if isinstance(default, float) else f"default {default}" if default != "" else ""
+        parts = (str(info.description).rstrip("."), _range(info.metadata), more, told)
+        help_text = "; ".join(part for part in parts if part)
         options["help"] = help_text.replace("%", "%%")
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
@@ -175,6 +177,12 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) is tuple:
         return get_args(annotation)[0], True
     return annotation, False
+
+
+def _range(constraints: Iterable[Any]) -> str:
+    """From least to most, where a field has both."""
+    limits = {name: getattr(one, name) for one in constraints for name in ("ge", "le") if hasattr(one, name)}
+    return f"{limits['ge']} to {limits['le']}" if len(limits) == 2 else ""
 
 
 def _metavar(kind: Any) -> str:

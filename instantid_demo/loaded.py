@@ -142,7 +142,7 @@ class Loaded:
             said.append(f"{label} predicts velocity instead of noise (v-prediction): it was run that way.")
         if kind is None:
             return said
-        own = f"{label} is a {FEW_STEP_NAMES[kind]} model by its name"
+        own = f"{label} is {'an' if kind == 'lcm' else 'a'} {FEW_STEP_NAMES[kind]} model by its name"
         if (request.steps or 0) > MANY_STEPS or (request.guidance or 0) > MUCH_GUIDANCE:
             burns = f"more than about {MANY_STEPS} steps, or guidance above {MUCH_GUIDANCE:g}, burns its pictures."
             said.append(f"{own}: {burns}")

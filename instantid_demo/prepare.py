@@ -213,9 +213,8 @@ def prepare(
     posed = tuple(_seen(person, request, defaults, text) for person in posed)
     complete = filled(request, model, recipe, size, settings)
     if scene is not None and recipe.steps * request.strength < 1:
-        notes.append(
-            f"A change of {request.strength:g} is less than one of {recipe.steps} steps: one smaller step was drawn."
-        )
+        steps = "one step" if recipe.steps == 1 else f"{recipe.steps} steps"
+        notes.append(f"A change of {request.strength:g} is too small for {steps}: one smaller step was drawn.")
     seed = complete.seed or 0
     return Prepared(
         request=complete,

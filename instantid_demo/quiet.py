@@ -13,13 +13,13 @@ from instantid_demo.request import RequestError
 
 
 def libraries() -> None:
-    """Errors only, no progress bars; imports the libraries it quietens."""
+    """No complaints, no progress bars: what fails is told in one sentence. Imports the libraries it quietens."""
     import diffusers
     import torch
     import transformers
 
     for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
+        library.utils.logging.set_verbosity(logging.CRITICAL)
         library.utils.logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     # OpenVINO traces networks whose shapes are no constants, which is meant.

@@ -252,10 +252,22 @@ class GenerationRequest(Model):
         **about("Parts left free", "Not taken from the photo's looks, but from the words.", "likeness", advanced=True),
     )
     identity_start: float = Field(
-        0.0, **about("IdentityNet from", "Share of the steps.", "likeness", ge=0, le=1, step=0.05, advanced=True)
+        0.0,
+        **about(
+            "IdentityNet from", "Share of the steps before it acts.", "likeness", ge=0, le=1, step=0.05, advanced=True
+        ),
     )
     identity_end: float = Field(
-        1.0, **about("IdentityNet until", "Share of the steps.", "likeness", ge=0, le=1, step=0.05, advanced=True)
+        1.0,
+        **about(
+            "IdentityNet until",
+            "Share of the steps after which it rests.",
+            "likeness",
+            ge=0,
+            le=1,
+            step=0.05,
+            advanced=True,
+        ),
     )
     identity_every: int = Field(
         1,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from instantid_demo.method import checkpoints
+from instantid_demo.names import is_path
 from instantid_demo.presets import Family
 from instantid_demo.request import ControlKind, RequestError
 from instantid_demo.settings import Settings
@@ -154,8 +155,12 @@ def control_net(name: str, settings: Settings) -> Path:
             raise RequestError(
                 f"The ControlNet {name} is not here: run `python -m instantid_demo download {name}` first."
             )
+        if is_path(name):
+            raise _no_such_place(name)
         raise RequestError(f"There is no ControlNet {name[:80]!r}: give a folder, a .safetensors file or a hub id.")
-    if path.is_dir() and not (path / "config.json").is_file():
+    # Some repositories call their weights otherwise than libraries look for them.
+    usual = (path / "config.json").is_file() and any(path.glob("diffusion_pytorch_model*"))
+    if path.is_dir() and not usual:
         files = sorted(path.glob("*.safetensors"))
         if len(files) > 1:
             names = ", ".join(file.name for file in files[:8])
@@ -237,7 +242,15 @@ def _from_catalogue(name: str, settings: Settings) -> Source:
         raise RequestError(
             f"The model {name} is not here: run `python -m instantid_demo download {name}` first, or use Pocket."
         )
+    if is_path(name):
+        raise _no_such_place(name)
     raise RequestError(f"There is no model {name[:80]!r}: use pocket, sdxl, a folder, a .safetensors file or a hub id.")
+
+
+def _no_such_place(path: str) -> RequestError:
+    """About a file or folder that is not there; of its path only the name is said."""
+    name = re.split(r"[/\\]", path.rstrip("/\\"))[-1][:80]
+    return RequestError(f"There is no file or folder {name!r} where it should be: check the path.")
 
 
 def _checked(

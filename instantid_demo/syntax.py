@@ -53,7 +53,7 @@ def notes(texts: Sequence[Said]) -> list[str]:
     replaced = [f"of {old} “{new or 'nothing'}”" for said in texts for old, new in said.replaced]
     sentences = []
     if left_out:
-        sentences.append(f"Left out of the words, because it is not here or means nothing here: {listed(left_out)}.")
+        sentences.append(f"Left out of the words, because there is no such thing here: {listed(left_out)}.")
     if replaced:
         sentences.append(f"Words that change while drawing are not supported: {listed(replaced)} was taken.")
     if any(said.joined for said in texts):

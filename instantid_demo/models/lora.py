@@ -180,9 +180,14 @@ def planned(pipe: Any, file: Path) -> Plan:
         RequestError: it is no LoRA, or for another architecture.
     """
     tensors = Tensors(file)
-    if not any(role_of(key)[1] for key in tensors.shapes):
+    if {role_of(key)[1] for key in tensors.shapes} <= {"", "alpha"}:  # kinds that are not supported have alphas too
         if any(_UNSUPPORTED.search(key) for key in tensors.shapes):
             raise RequestError(f"{file.name!r} is a LoRA of a kind (OFT, GLoRA, IA³ …) that is not supported here.")
+        if {"clip_l", "clip_g", "emb_params"} & tensors.shapes.keys():
+            raise RequestError(
+                f"{file.name!r} is an embedding, not a LoRA: put it into the models folder's embeddings and write its "
+                "name in the prompt."
+            )
         checkpoints.require(file, kind="lora")
     layers, strangers = assigned(tensors.shapes, pipe)
     modules = {part: dict(layers_of(network)) for part, network in networks(pipe).items()}

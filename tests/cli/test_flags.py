@@ -1,5 +1,6 @@
 """Flags to requests."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ def test_every_field_but_consent_is_a_flag() -> None:
     known = {action.dest for action in parser._actions}
     assert known - {"help"} == set(GenerationRequest.model_fields) - {"consent"}
     parser.format_help()
+
+
+def test_the_help_has_range_and_default() -> None:
+    parser = flags.Parser()
+    flags.add(parser)
+    told = {action.dest: action.help or "" for action in parser._actions}
+    assert told["identity_strength"].endswith("; 0 to 1.5; default 0.8")
+    assert told["guidance_start"].endswith("; 0 to 1; default 0")
+    assert told["steps"].endswith("; 1 to 100")
+    assert told["images"].endswith("; 1 to 8; default 1")
+    assert "default" not in told["face_detail"]
+    for name, info in GenerationRequest.model_fields.items():
+        limits = [one for one in info.metadata if hasattr(one, "ge") or hasattr(one, "le")]
+        assert len(limits) < 2 or re.search(r"; [\d.]+ to [\d.]+", told[name]), name
 
 
 def test_nothing_given_is_the_default_request() -> None:

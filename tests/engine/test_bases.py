@@ -1,6 +1,9 @@
 """Bases and ControlNets of one's own through the engine, with tiny stand-ins of SDXL and without a network."""
 
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -131,6 +134,17 @@ def test_strange_names_are_one_sentence(settings: Settings, name: str) -> None:
         checkpoints.require(sources.control_net(name, settings), kind="controlnet")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/home/jane/secret/own.safetensors", "~/secret/own.safetensors", r"C:\secret\own.safetensors", "./secret/own"],
+)
+def test_a_file_that_is_not_there_is_named_without_its_path(settings: Settings, path: str) -> None:
+    for look in (sources.resolve, sources.control_net):
+        with pytest.raises(RequestError, match=r"no file or folder 'own.*check the path") as told:
+            look(path, settings)
+        assert "secret" not in str(told.value)
+
+
 @pytest.mark.parametrize("source", ["file", "sdxl"])
 def test_training_reads_the_same_bases(
     settings: Settings, file: Path, pipe: Any, monkeypatch: pytest.MonkeyPatch, source: str
@@ -211,6 +225,35 @@ def test_ones_own_control_net_acts_from_folder_file_and_hub_id(settings: Setting
     }
     assert len(set(made.values())) == 1
     assert plain not in made.values()
+
+
+def test_a_control_nets_weights_may_have_any_name(settings: Settings, nets: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(nets["folder"], tmp_path / "pose")
+    (usual,) = (tmp_path / "pose").glob("*.safetensors")
+    odd = usual.rename(usual.with_name("OpenPoseXL2.safetensors"))
+    assert sources.control_net(str(tmp_path / "pose"), settings) == odd
+    drawn = draw(settings, "sdxl", control=(control("canny", str(tmp_path / "pose")),))
+    usual_one = draw(settings, "sdxl", control=(control("canny", nets["folder"]),))
+    assert np.abs(np.subtract(drawn.pictures[0], usual_one.pictures[0], dtype=int)).max() <= 1
+    shutil.copy(odd, odd.with_name("rank256.safetensors"))
+    with pytest.raises(RequestError, match=r"several files \(OpenPoseXL2.safetensors, rank256.safetensors\)"):
+        sources.control_net(str(tmp_path / "pose"), settings)
+
+
+def test_libraries_say_nothing_beside_our_sentence(tmp_path: Path, nets: dict[str, str]) -> None:
+    shutil.copytree(nets["folder"], tmp_path / "empty")
+    next((tmp_path / "empty").glob("*.safetensors")).unlink()
+    script = (
+        "import sys, diffusers\n"
+        "from instantid_demo import quiet\n"
+        "quiet.libraries()\n"
+        "try:\n"
+        "    diffusers.ControlNetModel.from_pretrained(sys.argv[1], local_files_only=True)\n"
+        "except OSError:\n"
+        "    pass\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "empty")], cwd=ROOT, capture_output=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"", b"")
 
 
 def test_one_network_serves_two_kinds_of_maps_at_once(settings: Settings, nets: dict[str, str]) -> None:

@@ -465,6 +465,29 @@ def test_what_makes_no_lora_is_refused_in_a_sentence(pipe: Any, tmp_path: Path, 
     assert not any(name.startswith("lora_odd") for names in pipe.get_list_adapters().values() for name in names)
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"oft_blocks": torch.ones(4, 4, 4), "alpha": torch.tensor(1.0)},
+        {"oft_diag": torch.ones(4, 4, 4), "alpha": torch.tensor(1.0), "rescale": torch.ones(4)},
+        {"a1.weight": torch.ones(4, 4), "b1.weight": torch.ones(4, 4), "alpha": torch.tensor(4.0)},
+        {"weight": torch.ones(4), "on_input": torch.tensor(False)},
+    ],
+)
+def test_kinds_that_are_not_supported_are_named_as_such(pipe: Any, tmp_path: Path, tensors: State) -> None:
+    file = tmp_path / "odd.safetensors"
+    save_file({f"lora_unet_{QUERY.replace('.', '_')}.{name}": tensor for name, tensor in tensors.items()}, file)
+    with pytest.raises(RequestError, match="not supported here"):
+        lora.planned(pipe, file)
+
+
+@pytest.mark.parametrize("names", [("clip_l", "clip_g"), ("emb_params",)])
+def test_an_embedding_is_named_as_such(pipe: Any, tmp_path: Path, names: tuple[str, ...]) -> None:
+    save_file({name: torch.ones(2, 8) for name in names}, tmp_path / "odd.safetensors")
+    with pytest.raises(RequestError, match="is an embedding, not a LoRA"):
+        lora.planned(pipe, tmp_path / "odd.safetensors")
+
+
 def test_a_header_that_lies_is_refused_in_a_sentence(pipe: Any, tmp_path: Path) -> None:
     def written(header: dict[str, Any]) -> Path:
         file, text = tmp_path / "damaged.safetensors", json.dumps(header).encode()
