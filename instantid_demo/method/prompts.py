@@ -173,7 +173,7 @@ def _encode_chunk(
         output = encoder(torch.tensor([ids], device=pipe._execution_device), output_hidden_states=True)
     usual = 2 if hasattr(pipe, "text_encoder_2") else 1
     layers = len(output.hidden_states) - 1
-    if (clip_skip or 0) + usual > layers:
+    if clip_skip and clip_skip + usual > layers:
         raise RequestError(f"Clip skip is too large: this model's text encoders have {layers} layers.")
     if usual == 2:
         states = output.hidden_states[-2 if clip_skip is None else -(clip_skip + 2)]

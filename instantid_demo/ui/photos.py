@@ -22,6 +22,9 @@ class PhotoInput(gr.Image):
     and no method put on one component: Gradio makes the component anew for a visitor who had it changed.
     """
 
+    is_template = True
+    """In the browser it is Gradio's own image component."""
+
     def preprocess(self, payload: Any) -> Any:
         """The file's path; what has none, such as a webcam's picture, as Gradio reads it."""
         return payload.path if payload and payload.path else super().preprocess(payload)

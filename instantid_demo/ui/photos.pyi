@@ -14,8 +14,6 @@ from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.desk import QUIET, Desk, spoken
 from instantid_demo.ui.words import english, span, word
 
-from gradio.events import Dependency
-
 class PhotoInput(gr.Image):
     """An image component that hands on the file as the user gave it.
 
@@ -23,15 +21,19 @@ class PhotoInput(gr.Image):
     and no method put on one component: Gradio makes the component anew for a visitor who had it changed.
     """
 
+    is_template = True
+    """In the browser it is Gradio's own image component."""
+
     def preprocess(self, payload: Any) -> Any:
         """The file's path; what has none, such as a webcam's picture, as Gradio reads it."""
         return payload.path if payload and payload.path else super().preprocess(payload)
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 def photo_input(*, webcam: bool = True, **rest: Any) -> PhotoInput:
     """A place for a photo, kept as the file that the user gave: `open_photo` reads it, and says so if it cannot."""
@@ -39,7 +41,6 @@ def photo_input(*, webcam: bool = True, **rest: Any) -> PhotoInput:
     made = PhotoInput(**({"type": "filepath", "image_mode": None, "sources": sources, "buttons": []} | rest))
     made.upload(as_shown, [made], [made], **QUIET)
     return made
-
 
 def as_shown(file: str | None) -> Any:
     """A JPEG beside an uploaded photo that browsers cannot show, such as HEIC, to take its place.
@@ -59,7 +60,6 @@ def as_shown(file: str | None) -> Any:
     copy = Path(file).with_suffix(".jpg")
     rgb(picture).save(copy, quality=95, subsampling=0)
     return str(copy)
-
 
 class Photos:
     """The first card of the Create tab. Nothing is read from a photo before consent is given."""
@@ -191,7 +191,6 @@ class Photos:
         card = self.desk.folder(visitor) / "identity.safetensors"
         people.identity_of(chosen, combine).save(card)
         return gr.update(value=str(card), visible=True)
-
 
 def _files(photo: str | None, more: list[str] | None) -> list[str]:
     return ([photo] if photo else []) + list(more or [])

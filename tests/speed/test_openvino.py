@@ -182,7 +182,9 @@ def _picture(**settings: Any) -> tuple[np.ndarray, Result]:
 def test_the_engine_makes_the_same_picture_with_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, _ = _picture(backend="torch", home=cache)
     asked = []
-    monkeypatch.setattr(OpenVino, "applied", lambda self, pipe, do=OpenVino.applied: asked.append(1) or do(self, pipe))
+    monkeypatch.setattr(
+        OpenVino, "applied", lambda self, pipe, say, do=OpenVino.applied: asked.append(1) or do(self, pipe, say)
+    )
     converted, result = _picture(backend="openvino", home=cache)
     assert asked
     assert np.abs(converted - original).max() <= 2
