@@ -24,6 +24,8 @@ def known_part(prompt: str, known: frozenset[str]) -> tuple[str, list[str]]:
     left_out: list[str] = []
 
     def keep(found: re.Match[str]) -> str:
+        if found.group() == "BREAK":  # joins parts of a prompt, and is no word
+            return ","
         word = found.group().lower()
         if word in known:
             return found.group()

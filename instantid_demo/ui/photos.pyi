@@ -27,8 +27,11 @@ class PhotoInput(gr.Image):
     def preprocess(self, payload: Any) -> Any:
         """The file's path; what has none, such as a webcam's picture, as Gradio reads it."""
         return payload.path if payload and payload.path else super().preprocess(payload)
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component

@@ -5,7 +5,7 @@ import pytest
 from instantid_demo import prepare
 from instantid_demo.request import GenerationRequest
 from instantid_demo.settings import Settings
-from instantid_demo.vocabulary import known_part
+from instantid_demo.vocabulary import known_part, mentions
 
 KNOWN = frozenset(["portrait", "of", "a", "woman", "red", "snow", "close-up", "film", "noir", "painting", "watercolor"])
 
@@ -34,3 +34,13 @@ def test_a_style_is_its_short_name_where_few_words_are_known() -> None:
     assert said("watercolor", "", KNOWN) == "watercolor painting, a person"
     assert said("none", "hat", KNOWN) == "a photo of a person"
     assert "dramatic shadows" in said("film noir", "woman with hat", frozenset())
+
+
+def test_break_joins_and_is_not_named_as_a_word():
+    assert known_part("a man BREAK snow", frozenset({"man", "snow"})) == ("man, snow", [])
+
+
+def test_phrases_are_found_as_whole_words_alone():
+    phrases = frozenset({"dark hair", "hat"})
+    assert mentions("A man with Dark Hair", phrases)
+    assert not mentions("a dark-haired man, chatting, dark background", phrases)
