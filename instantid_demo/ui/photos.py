@@ -12,22 +12,8 @@ from instantid_demo.ui import fields, people, stage
 from instantid_demo.ui.choice import picture_choice
 from instantid_demo.ui.consent import Consents
 from instantid_demo.ui.desk import QUIET, Desk, spoken
+from instantid_demo.ui.photo_file import PhotoInput
 from instantid_demo.ui.words import english, span, word
-
-
-class PhotoInput(gr.Image):
-    """An image component that hands on the file as the user gave it.
-
-    Gradio would open the file before any handler, and its own words for a damaged one name paths and classes. A class
-    and no method put on one component: Gradio makes the component anew for a visitor who had it changed.
-    """
-
-    is_template = True
-    """In the browser it is Gradio's own image component."""
-
-    def preprocess(self, payload: Any) -> Any:
-        """The file's path; what has none, such as a webcam's picture, as Gradio reads it."""
-        return payload.path if payload and payload.path else super().preprocess(payload)
 
 
 def photo_input(*, webcam: bool = True, **rest: Any) -> PhotoInput:
