@@ -6,11 +6,13 @@ Parts can be left free, for words or chance to fill.
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import get_args
 
 import cv2
 import numpy as np
 
+from instantid_demo.faces.geometry import KEYPOINTS, similarity
 from instantid_demo.request import FacePart
 
 SIDE = 24
@@ -22,11 +24,6 @@ WIDTH = 128
 """Numbers a row: those of the embedding that stands beside it."""
 COARSEST = 8
 """Pixels a side of the coarsest thumbnail."""
-KEYPOINTS = np.array(
-    [[0.3307, 0.3169], [0.6929, 0.3151], [0.5121, 0.5260], [0.3469, 0.6944], [0.6765, 0.6932]], np.float32
-)
-"""Where the face's keypoints lie in the thumbnail, as fractions of its side: Pocket's own framing."""
-
 _PIXELS = SIDE // PATCHES
 _SCALE = 0.3
 """Of the numbers, so that a row is about as long as a unit embedding."""
@@ -37,17 +34,8 @@ PARTS: tuple[FacePart, ...] = get_args(FacePart)
 
 
 def move_onto(keypoints: np.ndarray, side: float) -> np.ndarray:
-    """The similarity `(2, 3)` that lays keypoints `(5, 2)` in pixels onto a thumbnail of `side` pixels.
-
-    Least squares over all five (Umeyama without reflection).
-    """
-    points, target = np.asarray(keypoints, np.float64), KEYPOINTS.astype(np.float64) * side - 0.5
-    source, wanted = points - points.mean(0), target - target.mean(0)
-    norm = max(float((source**2).sum()), 1e-6)
-    a = float((source * wanted).sum()) / norm
-    b = float((source[:, 0] * wanted[:, 1] - source[:, 1] * wanted[:, 0]).sum()) / norm
-    turn = np.array([[a, -b], [b, a]])
-    return np.concatenate([turn, (target.mean(0) - turn @ points.mean(0))[:, None]], 1)
+    """The similarity `(2, 3)` that lays keypoints `(5, 2)` in pixels onto a thumbnail of `side` pixels."""
+    return similarity(keypoints, KEYPOINTS.astype(np.float64) * side - 0.5)
 
 
 def thumbnail(picture: np.ndarray, keypoints: np.ndarray, change: np.ndarray | None = None) -> np.ndarray:
@@ -92,6 +80,7 @@ def coarser(small: np.ndarray, grain: int) -> np.ndarray:
     return cv2.resize(coarse, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
 
 
+@cache
 def part_masks() -> dict[FacePart, np.ndarray]:
     """Where each part of a face lies in the thumbnail, `(24, 24)` in 0..1; they overlap a little."""
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE

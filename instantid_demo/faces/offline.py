@@ -15,12 +15,11 @@ from PIL import Image
 
 from instantid_demo.faces import appearance, turns
 from instantid_demo.faces.face import Face, crop, estimate_pose
+from instantid_demo.faces.geometry import KEYPOINTS, similarity
 
 CHIP_SIZE = 150
-CHIP_KEYPOINTS = np.array(
-    [[0.3307, 0.3169], [0.6929, 0.3151], [0.5121, 0.5260], [0.3469, 0.6944], [0.6765, 0.6932]], np.float32
-)
-"""Where a face's keypoints lie in dlib's chip, as fractions of its side: the mean over Pocket's training photos."""
+CHIP_KEYPOINTS = KEYPOINTS
+"""Where a face's keypoints lie in dlib's chip, as fractions of its side."""
 
 _POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 _LONG_SIDE, _USUAL_SIDE = 640, 400
@@ -185,14 +184,8 @@ def align(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 
 
 def _onto_chip(points: np.ndarray) -> np.ndarray:
-    """`(2, 3)`: the least-squares similarity that brings five points to their places in the chip."""
-    target = CHIP_KEYPOINTS.astype(np.float64) * CHIP_SIZE
-    source, wanted = points - points.mean(0), target - target.mean(0)
-    norm = max((source**2).sum(), 1e-6)
-    a = (source * wanted).sum() / norm
-    b = (source[:, 0] * wanted[:, 1] - source[:, 1] * wanted[:, 0]).sum() / norm
-    turn = np.array([[a, -b], [b, a]])
-    return np.concatenate([turn, (target.mean(0) - turn @ points.mean(0))[:, None]], 1)
+    """`(2, 3)`: what brings five points to their places in the chip."""
+    return similarity(points, CHIP_KEYPOINTS.astype(np.float64) * CHIP_SIZE)
 
 
 def embed_chips(chips: np.ndarray) -> np.ndarray:
