@@ -86,5 +86,5 @@ def inner_face() -> np.ndarray:
 def gradients(face: np.ndarray) -> float:
     """Mean step of light between neighbouring pixels of the inner face."""
     light, inside = face[..., 0], inner_face()
-    across, down = np.abs(np.diff(light, axis=1))[:, :][inside[:, 1:]], np.abs(np.diff(light, axis=0))[inside[1:]]
+    across, down = np.abs(np.diff(light, axis=1))[inside[:, 1:]], np.abs(np.diff(light, axis=0))[inside[1:]]
     return float((across.mean() + down.mean()) / 2)

@@ -122,6 +122,7 @@ def evaluate(engine: "Engine", files: Sequence[Path], plan: Plan, told: Told = l
     made = scores.compare([_embedding(person.found) for person in people], references)
     errors = [scores.keypoint_error(person.found.keypoints, person.wanted) for person in people if person.found]
     told("Measuring the limits of detector and recogniser …")
+    seen = [looks.compare(person.made, person.own_crop, person.wanted) for person in people]
     result = Evaluation(people, made.ranks, {}, made.matched, made.mismatched)
     result.figures = {
         "model": source.name,
@@ -143,8 +144,8 @@ def evaluate(engine: "Engine", files: Sequence[Path], plan: Plan, told: Told = l
         "ceiling": _ceiling(engine, people, references, plan),
         "disturbed": _disturbed(engine, [person.made for person in people], references, plan),
         "detail": round(statistics.median(obedience.detail(person.made, person.own_crop) for person in people), 4),
-        "looks": looks.summary([looks.compare(person.made, person.own_crop, person.wanted) for person in people]),
-        "second_recogniser": _second(judge, people),
+        "looks": looks.summary(seen),
+        "second_recogniser": _second(judge, people, seen),
         "settings": _settings(engine, people, plan),
     }
     if plan.full:
@@ -264,7 +265,7 @@ def _disturbed(
     return scores.compare([_embedding(face) for face in faces], references).summary()
 
 
-def _second(judge: Embedder | None, people: list[Person]) -> dict[str, Any] | None:
+def _second(judge: Embedder | None, people: list[Person], seen: Sequence[looks.Look]) -> dict[str, Any] | None:
     """The same comparison in another recogniser's eyes, on the model's own detections.
 
     Beside it what this judge says of the portrait itself in the picture's framing: as a thumbnail of 24 pixels, which
@@ -285,7 +286,7 @@ def _second(judge: Embedder | None, people: list[Person]) -> dict[str, Any] | No
         **compared.summary(),
         "thumbnail": scores.compare(floor, references).summary(),
         "mirrored": scores.compare(ceiling, references).summary(),
-        "rank1_by_skin": _by_skin(people, compared.ranks),
+        "rank1_by_skin": _by_skin(seen, compared.ranks),
     }
 
 
@@ -296,11 +297,10 @@ def _mirrored(keypoints: np.ndarray, width: int) -> np.ndarray:
     return swapped
 
 
-def _by_skin(people: Sequence[Person], ranks: Sequence[int | None]) -> dict[str, dict[str, float]]:
+def _by_skin(seen: Sequence[looks.Look], ranks: Sequence[int | None]) -> dict[str, dict[str, float]]:
     """Rank-1 and number of people by the light of the portrait's cheeks."""
-    tones = [looks.compare(person.made, person.own_crop, person.wanted).tone for person in people]
     hits_of = {
-        name: [rank == 0 for rank, tone in zip(ranks, tones, strict=True) if tone == name] for name in looks.TONES
+        name: [rank == 0 for rank, look in zip(ranks, seen, strict=True) if look.tone == name] for name in looks.TONES
     }
     return {
         name: {"people": len(hits), "rank1": round(statistics.fmean(hits), 4)} for name, hits in hits_of.items() if hits

@@ -114,6 +114,27 @@ def test_the_contract_s_figures(folder):
     assert figures["people"][3] == {"portrait": "lost.png", "rank": None, "cosine": None, "seconds": 1.5}
 
 
+def test_a_second_recogniser_judges_beside_its_floor_and_ceiling(folder, monkeypatch):
+    class Colour:
+        name = "colour"
+
+        def embed(self, picture, keypoints):
+            assert keypoints[0, 0] < keypoints[1, 0]
+            colour = np.asarray(picture.convert("RGB"), np.float32).mean((0, 1))
+            return colour - colour.mean()
+
+    monkeypatch.setattr(measure, "independent", lambda *given: Colour())
+    evaluation = evaluated(folder)
+    second = evaluation.figures["second_recogniser"]
+    assert second["rank1"] == 0.75
+    assert second["thumbnail"]["rank1"] == second["mirrored"]["rank1"] == 1.0
+    assert sum(group["people"] for group in second["rank1_by_skin"].values()) == 4
+    assert evaluation.figures["looks"]["darker"] > 5  # "lost" is black
+    table = report.table(evaluation.figures)
+    assert "… of the portrait as a thumbnail of 24 pixels" in table
+    assert "| Rank-1, judged by colour | 75.0 % | 100.0 % |" in table
+
+
 def test_everything_that_full_adds(folder):
     evaluation = evaluated(folder, full=True)
     assert evaluation.figures["styles"]["black and white"]["obeyed"] == 1.0
