@@ -35,6 +35,7 @@ from instantid_demo.training.vae import edges, feature_distance, second_distance
 
 log = logging.getLogger(__name__)
 
+EVALUATIONS = "evaluation.jsonl"
 LATER_STEPS = (749, 499, 249)
 """Where sampling in two or four trailing steps goes on after the first, pure noise."""
 
@@ -97,7 +98,7 @@ class HybridTrainer:
         for part in self.trained.values():
             part.requires_grad_(True)
         faces = drawer.faces
-        self.vae = vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.encoder, self.decoder = vae.encoder, vae.decoder
         self.recogniser = Recogniser(faces.centre, faces.embeddings.mean(1))
         self.second = MobileFace(helpers)
@@ -105,7 +106,7 @@ class HybridTrainer:
         chips = align_tensor(self.held_out.pictures, self.held_out.keypoints, KEYPOINTS, SIDE)
         self.judge = FaceFeatures(helpers, chips)
         self.persons = self.judge(chips)
-        self.best = -1.0
+        self.best = best_so_far(out / EVALUATIONS)
         self.optimizer = MuonAndAdamW(self.trained.values(), recipe.learning_rate)
         self.decoder_optimizer = torch.optim.AdamW(self.decoder.parameters(), recipe.decoder_rate, betas=(0.9, 0.99))
         self.average = Average(self.trained, recipe.decay)
@@ -352,9 +353,17 @@ class HybridTrainer:
             save_state(self.out / "best.pt", self.trained, 0, samples)
         self.average.swap()
         save_grid(shown, self.out / f"samples-{samples:07d}.png")
-        with (self.out / "evaluation.jsonl").open("a") as file:
+        with (self.out / EVALUATIONS).open("a") as file:
             file.write(json.dumps(report) + "\n")
         log.info("held out: %s", {name: round(value, 3) for name, value in report.items()})
+
+
+def best_so_far(evaluations: Path) -> float:
+    """The judge's best figure in an earlier part of a run: a run that goes on keeps no worse weights."""
+    if not evaluations.exists():
+        return -1.0
+    reports = (json.loads(line) for line in evaluations.read_text().splitlines())
+    return max((report["judge 4"] for report in reports if "judge 4" in report), default=-1.0)
 
 
 def chroma(pictures: Tensor) -> Tensor:

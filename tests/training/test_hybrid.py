@@ -129,6 +129,14 @@ def test_it_learns_stops_and_goes_on(trainer, tmp_path: Path):
     assert list((tmp_path / "run").glob("samples-*.png"))
 
 
+def test_weights_that_the_judge_liked_better_before_a_stop_are_kept(trainer, tmp_path: Path):
+    (tmp_path / "run" / "evaluation.jsonl").write_text('{"samples": 3}\n{"judge 4": 0.4}\n{"judge 4": 2.0}\n')
+    made = trainer()
+    assert made.best == 2.0
+    made.evaluate(6, count=2)
+    assert not (tmp_path / "run" / "best.pt").exists()
+
+
 def test_one_batch_is_learned(trainer):
     made = trainer(learning_rate=1e-3, decoder_every=0, adversarial_weight=0.0, variety_weight=0.0)
     batch = made.drawer.of(np.arange(3))
