@@ -1,7 +1,9 @@
 """Fixtures that every layer of tests shares."""
 
 import os
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,3 +23,14 @@ def shared() -> Path:
 def portraits(shared: Path) -> list[Path]:
     """CC0 portraits, sorted by name."""
     return sorted((shared / "portraits").glob("*.jpg"))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call for the network fails the test that makes it."""
+
+    def called(*args: Any, **kwargs: Any) -> None:
+        pytest.fail(f"somebody reached for the network: {args[-1:]}")
+
+    monkeypatch.setattr(socket.socket, "connect", called)
+    monkeypatch.setattr(socket, "getaddrinfo", called)

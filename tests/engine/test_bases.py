@@ -1,7 +1,6 @@
 """Bases and ControlNets of one's own through the engine, with tiny stand-ins of SDXL and without a network."""
 
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,15 +24,7 @@ from tests import layouts
 PHOTO = ROOT / "assets" / "examples" / "woman.jpg"
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call for the network fails the test that makes it."""
-
-    def called(*args: Any, **kwargs: Any) -> None:
-        pytest.fail(f"somebody reached for the network: {args[-1:]}")
-
-    monkeypatch.setattr(socket.socket, "connect", called)
-    monkeypatch.setattr(socket, "getaddrinfo", called)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Base models in every published layout load as what they are, without a network; others are refused by their name."""
 
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,7 @@ PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 UNET = "model.diffusion_model."
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call for the network fails the test that makes it."""
-
-    def called(*args: Any, **kwargs: Any) -> None:
-        pytest.fail(f"somebody reached for the network: {args[-1:]}")
-
-    monkeypatch.setattr(socket.socket, "connect", called)
-    monkeypatch.setattr(socket, "getaddrinfo", called)
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 @pytest.fixture(scope="module")
