@@ -124,7 +124,7 @@ def _one_prompt(text: str, said: Said) -> str:
 
 def _famous(found: re.Match[str], text: str, is_embedding: Callable[[str], bool], said: Said) -> str:
     word = found[0]
-    if text[: found.start()].lower().endswith("embedding:") or is_embedding(word) or not _FAMOUS.fullmatch(word):
+    if text[: found.start()].lower().endswith("embedding:") or not _FAMOUS.fullmatch(word) or is_embedding(word):
         return word
     return _without(word, said)
 

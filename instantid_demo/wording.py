@@ -53,8 +53,12 @@ def understood(
 
 def taken_apart(text: str, request: GenerationRequest, settings: Settings, *, elsewhere: bool = False) -> syntax.Said:
     """One of a request's texts, or of its style's; plain words come back as they are."""
-    here = addons.embeddings(settings.models)
-    return syntax.read(text, lambda name: elsewhere or addons.plain_name(name) in here, request.steps)
+
+    def is_embedding(name: str) -> bool:
+        # Looked for only where a text names one: most do not.
+        return elsewhere or addons.plain_name(name) in addons.embeddings(settings.models)
+
+    return syntax.read(text, is_embedding, request.steps)
 
 
 def _stem(source: str) -> str:

@@ -62,12 +62,12 @@ def tiny_sdxl(seed: int = 0, **unet: Any) -> Any:
     )
 
 
-def tiny_instantid(unet: UNet2DConditionModel, folder: Path) -> None:
-    """IdentityNet and adapter for a UNet (which stays as it is), in the public layout."""
+def tiny_instantid(unet: UNet2DConditionModel, folder: Path, embedding: int = EMBEDDING) -> None:
+    """IdentityNet and adapter for a UNet (which stays as it is), in the public layout, for embeddings of this width."""
     torch.manual_seed(7)
     twin = UNet2DConditionModel.from_config(unet.config)
     twin.load_state_dict(unet.state_dict())
-    AdapterModel.fresh(twin, EMBEDDING, tokens=4, width=64).export(folder)
+    AdapterModel.fresh(twin, embedding, tokens=4, width=64).export(folder)
 
 
 def tiny_control(unet: UNet2DConditionModel, seed: int = 1) -> ControlNetModel:

@@ -3,25 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import onnx
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizerFast,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
 )
 
-from instantid_demo.settings import ROOT
-from instantid_demo.training.adapter_model import AdapterModel
+from tests import layouts
 
 EMBEDDING = 512
 """Width of glintr100's embedding."""
@@ -29,15 +23,13 @@ EMBEDDING = 512
 
 def publish(root: Path) -> None:
     """All of them as `root/owner/name/…`."""
-    base = _base()
+    base = layouts.tiny_sdxl()
     _save_base(base, root / "wangqixun/YamerMIX_v8", None)
     _save_base(base, root / "stabilityai/stable-diffusion-xl-base-1.0", "fp16")
-    _save_instantid(base.unet, root / "InstantX/InstantID")
+    layouts.tiny_instantid(base.unet, root / "InstantX/InstantID", EMBEDDING)
     _save_antelope(root / "DIAMONIK7777/antelopev2")
     _save_filter(root / "Falconsai/nsfw_image_detection")
-    control = ControlNetModel.from_unet(base.unet)
-    for block in (*control.controlnet_down_blocks, control.controlnet_mid_block):
-        torch.nn.init.normal_(block.weight, std=0.3)  # an untrained one's are all zeros
+    control = layouts.tiny_control(base.unet)
     control.save_pretrained(root / "diffusers/controlnet-canny-sdxl-1.0", variant="fp16")
     control.save_pretrained(root / "diffusers/controlnet-canny-sdxl-1.0")
     _save_lora(base.unet, root / "latent-consistency/lcm-lora-sdxl/pytorch_lora_weights.safetensors")
@@ -47,50 +39,6 @@ def publish(root: Path) -> None:
     for folder in root.glob("*/*"):
         (folder / "README.md").write_text("A card.\n")
         (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
-
-
-def _base() -> Any:
-    """SDXL's own classes and blocks with few channels and random weights."""
-    torch.manual_seed(0)
-    text: dict[str, Any] = {"vocab_size": 49408, "num_hidden_layers": 2, "num_attention_heads": 2}
-    words = ROOT / "assets" / "pocket" / "tokenizer"
-    return diffusers.StableDiffusionXLPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(8, 8, 16, 16),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            norm_num_groups=4,
-            scaling_factor=0.13025,
-        ),
-        unet=UNet2DConditionModel(
-            block_out_channels=(32, 64, 64),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            attention_head_dim=(1, 1, 1),
-            transformer_layers_per_block=(1, 1, 2),
-            cross_attention_dim=48,
-            norm_num_groups=16,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=32 + 6 * 8,
-            sample_size=128,
-        ),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**text, hidden_size=16, intermediate_size=32, projection_dim=16)),
-        text_encoder_2=CLIPTextModelWithProjection(
-            CLIPTextConfig(**text, hidden_size=32, intermediate_size=64, projection_dim=32, hidden_act="gelu")
-        ),
-        tokenizer=CLIPTokenizerFast.from_pretrained(words),
-        tokenizer_2=CLIPTokenizerFast.from_pretrained(words),
-        scheduler=diffusers.EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            steps_offset=1,
-            timestep_spacing="leading",
-        ),
-        add_watermarker=False,
-    )
 
 
 def _save_base(base: Any, folder: Path, variant: str | None) -> None:
@@ -103,12 +51,6 @@ def _save_base(base: Any, folder: Path, variant: str | None) -> None:
         index.write_text(index.read_text().replace("StableDiffusionXLPipeline", "StableDiffusionXLCommonPipeline"))
     (folder / "sd_xl_in_one_file.safetensors").write_bytes(b"never fetched" * 200)
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"never fetched" * 200)
-
-
-def _save_instantid(unet: UNet2DConditionModel, folder: Path) -> None:
-    twin = UNet2DConditionModel.from_config(unet.config)
-    twin.load_state_dict(unet.state_dict())
-    AdapterModel.fresh(twin, EMBEDDING, width=64).export(folder)
 
 
 def _save_filter(folder: Path) -> None:

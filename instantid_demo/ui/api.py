@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from instantid_demo import styles
 from instantid_demo.jobs import Cancelled
-from instantid_demo.request import ControlKind, GenerationRequest, Person, Region, RequestError, Result, extra
+from instantid_demo.request import ControlKind, GenerationRequest, Person, Region, RequestError, Result, extra, region
 from instantid_demo.ui.desk import STATEMENT, Desk
 from instantid_demo.ui.showing import keep, run
 from instantid_demo.ui.words import english
@@ -303,12 +303,10 @@ def _request_of(values: Mapping[str, Any]) -> GenerationRequest:
 
 
 def _region(box: Any) -> Region:
-    if not isinstance(box, list) or len(box) != 4:
-        raise RequestError(f"regions: give one [x0, y0, x1, y1] for each photo, not {_short(box)}.")
     try:
-        return Region.model_validate(dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)))
-    except ValidationError as error:
-        raise RequestError(f"regions: {_in_words(error)}") from error
+        return region(box)
+    except RequestError as error:
+        raise RequestError(f"regions: {error}") from error
 
 
 def _in_words(error: ValidationError) -> str:

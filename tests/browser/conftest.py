@@ -164,3 +164,15 @@ def generate(page: Any, name: str = "create", button: str = "#generate") -> Any:
         timeout=PICTURE_MS,
     )
     return pictures
+
+
+def paint(page: Any, lines: int = 10) -> None:
+    """Strokes over the middle of the start picture, line by line."""
+    box = page.locator("#init canvas").first.bounding_box()
+    for part in range(lines):
+        y = box["y"] + box["height"] * (0.35 + 0.025 * part)
+        page.mouse.move(box["x"] + box["width"] * 0.4, y)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=6)
+        page.mouse.up()
+    page.wait_for_timeout(1500)  # the editor sends the mask a moment after the last line

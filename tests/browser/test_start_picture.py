@@ -7,7 +7,7 @@ import gradio_client
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import generate, upload, with_face
+from tests.browser.conftest import generate, paint, upload, with_face
 from tests.inpainting import Box, compared, painted
 
 handle_file = gradio_client.handle_file
@@ -31,18 +31,6 @@ def started(page: Any, start: Path) -> Any:
     page.wait_for_timeout(1500)  # the editor fits the picture into its frame
     page.locator("#field-strength input[type=number]").fill("1")
     return page
-
-
-def paint(page: Any) -> None:
-    """Strokes over the middle of the start picture, line by line."""
-    box = page.locator("#init canvas").first.bounding_box()
-    for part in range(10):
-        y = box["y"] + box["height"] * (0.35 + 0.025 * part)
-        page.mouse.move(box["x"] + box["width"] * 0.4, y)
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=6)
-        page.mouse.up()
-    page.wait_for_timeout(1500)  # the editor sends the mask a moment after the last line
 
 
 def made(page: Any, outputs: Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from tests.browser.conftest import PICTURE_MS, generate, upload, with_face
+from tests.browser.conftest import PICTURE_MS, generate, paint, upload, with_face
 
 pytestmark = pytest.mark.browser
 
@@ -89,14 +89,7 @@ def test_what_is_painted_over_changes_and_the_rest_stays(opened: Any, portraits:
     page.wait_for_timeout(1500)  # the editor takes a moment to set its canvas up, and no picture before
     upload(page, "#init", portraits[4])
     page.wait_for_timeout(1500)  # the editor fits the picture into its frame
-    box = canvas.bounding_box()
-    for part in range(12):  # the middle of the picture, line by line
-        y = box["y"] + box["height"] * (0.35 + 0.025 * part)
-        page.mouse.move(box["x"] + box["width"] * 0.4, y)
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=6)
-        page.mouse.up()
-    page.wait_for_timeout(1500)  # the editor sends the mask a moment after the last line
+    paint(page, lines=12)
     before = set(outputs.iterdir())
     generate(page)
     made, photo = newest(outputs, before), Image.open(portraits[4]).convert("RGB")
